@@ -1,0 +1,1 @@
+"""teramind_model."""
