@@ -1,0 +1,127 @@
+"""What the commands share: errors as one line, and progress that a log can hold too."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NoReturn, Protocol, TextIO
+
+from teramind_data.errors import TeramindError
+
+if TYPE_CHECKING:
+    import typer
+
+__all__ = ["Advance", "progress", "run_cli"]
+
+_PLAIN_INTERVAL_S = 5.0
+
+
+class Advance(Protocol):
+    """Tells the progress display that ``n`` more units are done."""
+
+    def __call__(self, n: float = 1) -> None: ...
+
+
+def run_cli(app: typer.Typer, argv: Sequence[str] | None = None) -> NoReturn:
+    """Run a Typer app and leave the process (SystemExit) with its exit code.
+
+    A TeramindError becomes ``error: <one line>`` on stderr and exit code 2. ``--debug`` anywhere in the
+    arguments, or TERAMIND_DEBUG=1, adds the traceback. Ctrl-C exits 130 with one line. Wrong usage and Typer's
+    own exits keep Typer's codes.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in arguments or os.environ.get("TERAMIND_DEBUG", "") not in ("", "0")
+    arguments = [argument for argument in arguments if argument != "--debug"]
+    try:
+        # Standalone mode: Typer itself prints usage errors and always leaves by SystemExit.
+        app(args=arguments)
+    except TeramindError as error:
+        if debug:
+            traceback.print_exc()
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("error: interrupted", file=sys.stderr)
+        raise SystemExit(130) from None
+    raise SystemExit(0)
+
+
+@contextmanager
+def progress(
+    total: float | None, description: str, unit: str = "items", *, stream: TextIO | None = None
+) -> Iterator[Advance]:
+    """Show the progress of ``total`` units of work; yields ``advance(n=1)``.
+
+    On a terminal a rich bar with rate and time left; elsewhere plain lines, at most one every five seconds and
+    one at the end, so that logs stay readable. ``total`` None means unknown.
+    """
+    out = sys.stderr if stream is None else stream
+    if out.isatty():
+        with _rich_bar(total, description, unit, out) as advance:
+            yield advance
+    else:
+        yield from _plain_lines(total, description, unit, out)
+
+
+@contextmanager
+def _rich_bar(total: float | None, description: str, unit: str, out: TextIO) -> Iterator[Advance]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
+    begin = time.monotonic()
+    done = 0.0
+    with Progress(*columns, console=Console(file=out)) as bar:
+        task = bar.add_task(description, total=total, rate="")
+
+        def advance(n: float = 1) -> None:
+            nonlocal done
+            done += n
+            rate = done / max(time.monotonic() - begin, 1e-9)
+            bar.update(task, advance=n, rate=f"{rate:,.3g} {unit}/s")
+
+        yield advance
+
+
+def _plain_lines(total: float | None, description: str, unit: str, out: TextIO) -> Iterator[Advance]:
+    begin = last = time.monotonic()
+    done = 0.0
+
+    def line() -> str:
+        seconds = max(time.monotonic() - begin, 1e-9)
+        rate = done / seconds
+        text = f"{description}: {done:g}"
+        if total is not None:
+            text += f"/{total:g}"
+        text += f" {unit}, {rate:,.3g} {unit}/s, {_clock(seconds)} elapsed"
+        if total is not None and 0 < done < total:
+            text += f", {_clock((total - done) / rate)} left"
+        return text
+
+    def advance(n: float = 1) -> None:
+        nonlocal done, last
+        done += n
+        now = time.monotonic()
+        if now - last >= _PLAIN_INTERVAL_S:
+            last = now
+            print(line(), file=out, flush=True)
+
+    # Not in a finally: after an error the error itself is the last line.
+    yield advance
+    print(line(), file=out, flush=True)
+
+
+def _clock(seconds: float) -> str:
+    whole = int(seconds + 0.5)
+    hours, rest = divmod(whole, 3600)
+    return f"{hours}:{rest // 60:02d}:{rest % 60:02d}" if hours else f"{rest // 60}:{rest % 60:02d}"
