@@ -1,0 +1,1 @@
+"""The diffusion process: schedule, training objective, DDIM sampler, noise by coordinate."""

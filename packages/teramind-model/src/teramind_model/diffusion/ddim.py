@@ -1,0 +1,146 @@
+"""DDIM (arXiv 2010.02502) on a canvas held in memory: the straightforward sampler.
+
+Faster engines must equal this one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from teramind_data.errors import InputError
+from teramind_model.diffusion.schedule import alpha_bar, ddim_timesteps
+from teramind_model.network import TeraMind
+from teramind_model.network.gene_gene import GeneFeatures
+from teramind_model.network.unet import Encoded
+
+OUTSIDE = -1.0
+"""What the image is outside the canvas, at every step, as published."""
+
+
+@dataclass(frozen=True)
+class DDIMStep:
+    """One deterministic step (eta 0) from the share of signal ``a`` at ``t`` to ``a_next``."""
+
+    t: int
+    a: float
+    a_next: float
+
+    def apply(self, x: Tensor, eps: Tensor) -> Tensor:
+        """``x`` at the next step, from ``x`` and its predicted noise (any equal shapes)."""
+        x0 = ((x - (1 - self.a) ** 0.5 * eps) / self.a**0.5).clamp(-1, 1)
+        # The noise that leads from the clamped x0 to x, not the one predicted.
+        eps = (x - self.a**0.5 * x0) / (1 - self.a) ** 0.5
+        return self.a_next**0.5 * x0 + (1 - self.a_next) ** 0.5 * eps
+
+
+def ddim_steps(steps: int) -> tuple[DDIMStep, ...]:
+    """The steps from noise to image, in the order they are taken."""
+    visited = ddim_timesteps(steps)
+    a = alpha_bar()
+    shares = [1.0] + [float(a[t]) for t in visited]
+    return tuple(
+        DDIMStep(t=t, a=shares[i + 1], a_next=shares[i]) for i, t in reversed(list(enumerate(visited)))
+    )
+
+
+@torch.inference_mode()
+def sample_canvas(
+    model: TeraMind,
+    counts: Tensor,
+    x_T: Tensor,
+    steps: int = 15,
+    *,
+    on_step: Callable[[int, Tensor], None] | None = None,
+) -> Tensor:
+    """Denoise a canvas through the boundary-aware path.
+
+    Parameters
+    ----------
+    counts
+        Raw counts ``(S, n, H/16 + g, W/16 + g)`` over the canvas and half a patch on each side.
+    x_T
+        Start noise ``(k * Z, H, W)``, stain slow; H and W multiples of P.
+    steps
+        DDIM steps.
+    on_step
+        Called with the number of steps done (1 .. steps) and ``x`` after them.
+
+    Returns
+    -------
+    ``x_0``, ``(k * Z, H, W)`` float32, not clipped.
+    """
+    config = model.config
+    rows, columns = _grid(config.patch, config.bins, counts, x_T)
+    was_training = model.training
+    model.eval()
+    try:
+        genes = [_row_genes(model, counts, row, columns) for row in range(rows)]
+        x = x_T.float()
+        for done, step in enumerate(ddim_steps(steps), start=1):
+            x = step.apply(x, _predict(model, x, step.t, genes))
+            if on_step is not None:
+                on_step(done, x)
+    finally:
+        model.train(was_training)
+    return x
+
+
+def to_uint8(x: Tensor) -> Tensor:
+    """``clip((x + 1) * 127.5)`` to 0 .. 255, truncated as the published code's cast does."""
+    return ((x + 1) * 127.5).clamp(0, 255).to(torch.uint8)
+
+
+def _grid(patch: int, bins: int, counts: Tensor, x: Tensor) -> tuple[int, int]:
+    """Rows and columns of grid A, offset by half a patch so that tiles (collage patches) cover the canvas."""
+    height, width = x.shape[-2:]
+    if height % patch or width % patch:
+        raise InputError("the canvas is not whole tiles", expected=f"multiples of {patch}", found=(height, width))
+    rows, columns = height // patch + 1, width // patch + 1
+    if tuple(counts.shape[-2:]) != (rows * bins, columns * bins):
+        raise InputError(
+            "gene counts do not cover the canvas and half a patch around it",
+            expected=(rows * bins, columns * bins),
+            found=tuple(counts.shape[-2:]),
+        )
+    return rows, columns
+
+
+def _row_genes(model: TeraMind, counts: Tensor, row: int, columns: int) -> GeneFeatures:
+    bins = model.config.bins
+    strip = counts[..., row * bins : (row + 1) * bins, :]
+    return model.gene_features(strip.unflatten(-1, (columns, bins)).movedim(-2, 0))
+
+
+def _predict(model: TeraMind, x: Tensor, t: int, genes: list[GeneFeatures]) -> Tensor:
+    """Noise of the whole canvas at ``t``, one row of patches at a time: each is encoded once, its skips wait
+    for the row below."""
+    patch = model.config.patch
+    padded = torch.nn.functional.pad(x, (patch // 2,) * 4, value=OUTSIDE)
+    columns = padded.shape[-1] // patch
+    times = torch.full((columns,), t, device=x.device)
+    tiles, above = [], None
+    for row, row_genes in enumerate(genes):
+        strip = padded[:, row * patch : (row + 1) * patch]
+        patches = strip.unflatten(-1, (columns, patch)).movedim(-2, 0)
+        encoded = model.encode(patches, times, row_genes)
+        if above is not None:
+            both = _stack(above[0], encoded)
+            both_genes = _stack_maps(above[1], row_genes)
+            cut, cut_genes = model.collage(both, both_genes, 2, columns)
+            tiles.append(model.decode(cut, times[1:], cut_genes).movedim(0, -2).flatten(-2))
+        above = (encoded, row_genes)
+    return torch.cat(tiles, dim=-2)
+
+
+def _stack(upper: Encoded, lower: Encoded) -> Encoded:
+    middle = torch.cat((upper.middle, lower.middle))
+    return Encoded(middle, tuple(torch.cat(pair) for pair in zip(upper.skips, lower.skips, strict=True)))
+
+
+def _stack_maps(upper: GeneFeatures, lower: GeneFeatures) -> GeneFeatures:
+    g_0, g_1, g_2, g_3 = (torch.cat(pair) for pair in zip(upper, lower, strict=True))
+    return g_0, g_1, g_2, g_3
