@@ -1,0 +1,1 @@
+"""Attention maps against the expression they read."""

@@ -1,0 +1,1 @@
+"""Image measures and the streamed, mergeable statistics they feed."""

@@ -1,0 +1,1 @@
+"""Nuclei: finding them, measuring them, comparing them with other nuclei or with the truth."""

@@ -1,0 +1,1 @@
+"""The page: figures, tables and HTML made from measured results."""

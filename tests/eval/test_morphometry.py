@@ -1,0 +1,123 @@
+"""Nuclei: cut into blocks or not, matched by hand, measured against what was drawn."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from teramind_data.geometry import Box, tiles
+from teramind_eval.morphometry.compare import Match, match_centroids, matched_pairs
+from teramind_eval.morphometry.measure import measure
+from teramind_eval.morphometry.segment import Nuclei, NucleiSettings, find_nuclei, otsu
+
+PIXEL_UM = 0.432
+
+
+def draw_nuclei(seed: int, shape: tuple[int, int] = (384, 384), n: int = 150) -> tuple[np.ndarray, np.ndarray]:
+    """DAPI-like uint8 image of ellipses that may touch, and the truth `(n, 3)`: y, x, radius."""
+    from scipy.ndimage import gaussian_filter
+
+    rng = np.random.default_rng(seed)
+    rows, columns = np.indices(shape)
+    image = np.full(shape, 18.0)
+    truth: list[tuple[float, float, float]] = []
+    while len(truth) < n:
+        y, x = rng.uniform(0, shape[0]), rng.uniform(0, shape[1])
+        radius = rng.uniform(8, 13)
+        if any(np.hypot(y - b, x - a) < 0.95 * (radius + r) for b, a, r in truth):
+            continue
+        truth.append((y, x, radius))
+        angle, squash = rng.uniform(0, np.pi), rng.uniform(0.8, 1.0)
+        u = (rows - y) * np.cos(angle) + (columns - x) * np.sin(angle)
+        v = -(rows - y) * np.sin(angle) + (columns - x) * np.cos(angle)
+        inside = (u / radius) ** 2 + (v / (squash * radius)) ** 2 < 1
+        image[inside] = rng.uniform(90, 190)
+    image = gaussian_filter(image, 1.5) + rng.normal(scale=5, size=shape)
+    return np.clip(image, 0, 255).astype(np.uint8), np.array(truth)
+
+
+def test_nuclei_stand_where_they_were_drawn() -> None:
+    image, truth = draw_nuclei(0)
+    nuclei = find_nuclei(lambda box: image[box.slices], image.shape, PIXEL_UM)
+    match = match_centroids(truth[:, :2], truth[:, 2], nuclei.centroids)
+    assert match.f1 > 0.95
+
+
+def test_blocks_equal_the_whole() -> None:
+    image, _ = draw_nuclei(1)
+
+    def found(block_px: int) -> Nuclei:
+        settings = NucleiSettings(block_px=block_px)
+        return find_nuclei(lambda box: image[box.slices], image.shape, PIXEL_UM, settings)
+
+    whole, parts = found(384), found(128)
+    assert len(parts) == len(whole)
+    pairs = matched_pairs(whole.centroids, 0.5, parts.centroids)
+    assert len(pairs) == len(whole)
+    assert (np.sort(whole.area_px) == np.sort(parts.area_px)).all()
+
+
+@pytest.mark.parametrize("value", [0, 40, 255])
+def test_a_flat_image_holds_no_nuclei(value: int) -> None:
+    image = np.full((96, 96), value, dtype=np.uint8)
+    assert len(find_nuclei(lambda box: image[box.slices], image.shape, PIXEL_UM)) == 0
+
+
+def test_noise_alone_holds_no_nuclei() -> None:
+    image = np.random.default_rng(0).normal(60, 4, size=(192, 192)).clip(0, 255).astype(np.uint8)
+    assert len(find_nuclei(lambda box: image[box.slices], image.shape, PIXEL_UM)) == 0
+
+
+def test_otsu_separates_two_classes() -> None:
+    from skimage.filters import threshold_otsu
+
+    rng = np.random.default_rng(3)
+    values = np.concatenate([rng.normal(40, 6, 4000), rng.normal(150, 20, 900)]).clip(0, 255).astype(np.uint8)
+    histogram = np.bincount(values, minlength=256)
+    assert abs(otsu(histogram) - threshold_otsu(values)) <= 3
+
+
+def test_patches_partition_nuclei() -> None:
+    nuclei = Nuclei(
+        np.array([-0.5, 15.49, 15.5, 31.0]), np.array([0.0, 15.5, 3.0, 31.49]), np.array([10, 20, 30, 40])
+    )
+    result = measure(nuclei, tiles(Box(0, 32, 0, 32), 16))
+    assert result.per_patch.n == 4
+    assert (result.per_patch.values == 1).all()
+    assert result.area_px.moments.mean == 25
+
+
+@pytest.mark.parametrize(
+    ("reference", "radius", "found", "expected"),
+    [
+        ([], 5, [], (0, 0, 0)),
+        ([(0, 0)], 5, [], (0, 0, 1)),
+        ([], 5, [(1, 1)], (0, 1, 0)),
+        ([(0, 0)], 5, [(0, 5)], (1, 0, 0)),
+        ([(0, 0)], 5, [(0, 5.01)], (0, 1, 1)),
+        ([(0, 0)], 5, [(0, 1), (1, 0)], (1, 1, 0)),
+        ([(0, 0), (0, 3)], 5, [(0, 1)], (1, 0, 1)),
+    ],
+)
+def test_match_by_hand(
+    reference: list[tuple[float, float]], radius: float, found: list[tuple[float, float]], expected: tuple[int, ...]
+) -> None:
+    match = match_centroids(np.reshape(reference, (-1, 2)), radius, np.reshape(found, (-1, 2)))
+    assert match == Match(*expected)
+
+
+def test_matching_takes_most_pairs_before_the_nearest() -> None:
+    # Greedy by distance would join (0, 4) with (0, 5) and leave the other two out.
+    reference, found = np.array([[0.0, 0.0], [0.0, 5.0]]), np.array([[0.0, 4.0], [0.0, 9.0]])
+    assert match_centroids(reference, 4.5, found).true_positive == 2
+
+
+def test_each_nucleus_has_its_own_radius() -> None:
+    reference, found = np.array([[0.0, 0.0], [0.0, 50.0]]), np.array([[0.0, 3.0], [0.0, 53.0]])
+    assert match_centroids(reference, np.array([2.0, 4.0]), found) == Match(1, 1, 1)
+
+
+def test_scores_of_a_match() -> None:
+    match = Match(6, 2, 4).merge(Match())
+    assert (match.precision, match.recall) == (0.75, 0.6)
+    assert match.f1 == pytest.approx(2 * 0.75 * 0.6 / (0.75 + 0.6))
+    assert Match().f1 == 0.0
