@@ -1,0 +1,86 @@
+"""Every command of the three command lines answers `--help` at once, with an example.
+
+The commands are read from the Typer applications, so a new one is tested without being named here.
+"""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+import typer
+
+LIMIT_S = 0.5
+ATTEMPTS = 3
+PROGRAMS = {
+    "teramind-data": "teramind_data.cli",
+    "teramind-model": "teramind_model.cli",
+    "teramind-eval": "teramind_eval.cli",
+}
+
+
+def walk(command: click.Command, words: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], bool]]:
+    """The command and all below it, as words to type; the flag says whether it is a leaf."""
+    children: dict[str, click.Command] = getattr(command, "commands", {})
+    yield words, not children
+    for name, child in sorted(children.items()):
+        yield from walk(child, (*words, name))
+
+
+def all_commands() -> list[tuple[tuple[str, ...], bool]]:
+    """Every command and group of the three programs."""
+    found: list[tuple[tuple[str, ...], bool]] = []
+    for program, module in PROGRAMS.items():
+        app = importlib.import_module(module).app
+        found += walk(typer.main.get_command(app), (program,))
+    return found
+
+
+COMMANDS = all_commands()
+
+
+def run_help(words: tuple[str, ...]) -> tuple[subprocess.CompletedProcess[str], float]:
+    """Run `WORDS --help` as a user would; the second value is the seconds it took."""
+    program = Path(sys.executable).parent / words[0]
+    start = time.perf_counter()
+    done = subprocess.run(
+        [program, *words[1:], "--help"], capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
+    )
+    return done, time.perf_counter() - start
+
+
+def test_the_main_job_is_there() -> None:
+    names = {" ".join(words) for words, _ in COMMANDS}
+    assert names >= {
+        "teramind-data phantom",
+        "teramind-data ingest",
+        "teramind-data panel intersect",
+        "teramind-model train",
+        "teramind-model generate",
+        "teramind-model attention",
+        "teramind-model import-checkpoint",
+        "teramind-eval report",
+    }
+
+
+@pytest.mark.parametrize(("words", "leaf"), COMMANDS, ids=[" ".join(words) for words, _ in COMMANDS])
+def test_help_is_quick_and_has_an_example(words: tuple[str, ...], leaf: bool) -> None:
+    # Best of some attempts: what is measured is the imports, not what else the machine is doing.
+    times: list[float] = []
+    for _ in range(ATTEMPTS):
+        done, seconds = run_help(words)
+        times.append(seconds)
+        if seconds < LIMIT_S:
+            break
+    assert done.returncode == 0, done.stderr
+    assert "Usage:" in done.stdout
+    if leaf:
+        assert "Example" in done.stdout
+        assert " ".join(words) in done.stdout.partition("Example")[2], "the example does not show this command"
+    assert min(times) < LIMIT_S, f"--help took {min(times):.2f} s at best of {len(times)}"
