@@ -23,7 +23,7 @@ REGIONS = (
 REGION_INDEX = {name: i for i, name in enumerate(REGIONS)}
 
 # Share of the area of a region that is nucleus.
-COVERAGE = np.array([0.0, 0.170, 0.165, 0.165, 0.205, 0.170, 0.160, 0.175, 0.0])
+COVERAGE = np.array([0.0, 0.195, 0.190, 0.185, 0.225, 0.195, 0.185, 0.200, 0.0])
 
 # Share of the cells of a region, by type; endothelial cells come on top, along vessels.
 MIXTURES: dict[str, dict[str, float]] = {
@@ -112,7 +112,7 @@ class Anatomy:
         put("thalamus", v < border)
         inner = 0.60 + 0.02 * self._sway(3, 3000.0)
         roof = v < 0.34 + 0.04 * self._sway(4, 2500.0) - 0.12 * side
-        bottom = -0.20 + 0.03 * self._sway(2, 3500.0) + 0.30 * side * side
+        bottom = -0.10 + 0.03 * self._sway(2, 3500.0) + 0.30 * side * side
         put("hippocampus", (rho < inner - 0.10) & (v < bottom) & (side > 0.06))
         put("fibre_tract", roof & (rho >= inner - 0.15) & (rho < inner))
         put("cortex_deep", roof & (rho >= inner))

@@ -17,7 +17,7 @@ from teramind_data.phantom.config import PhantomConfig
 from teramind_data.phantom.genes import panel_genes
 
 EDGE_PX = 0.9  # half-width of a nucleus's soft edge
-SOMA_EDGE_PX = 1.8
+SOMA_EDGE_PX = 2.6
 BACKGROUND_STEP = 4
 # Intensity of the tissue between cells, by region: (DAPI, PolyT) on the 0 .. 255 scale.
 NEUROPIL: dict[str, tuple[float, float]] = {
@@ -117,7 +117,7 @@ class Painter:
                 texture = texture + spot[2] * np.exp(-((v - spot[0]) ** 2 + (u - spot[1]) ** 2) / (2 * 0.17**2))
         dapi = cell["dapi"] * nucleus * texture
         # RNA fills the soma, is thinner in the nucleus, and gathers in the nucleolus.
-        polyt = cell["polyt"] * body * (1.0 - 0.30 * nucleus + 0.8 * centre)
+        polyt = cell["polyt"] * body * (1.0 - 0.22 * nucleus + 0.7 * centre)
         return dapi, polyt, r
 
     def paint(self, y: np.ndarray, x: np.ndarray, masks: np.ndarray | None = None) -> np.ndarray:
