@@ -1,0 +1,256 @@
+"""The manifest of a brain: which sections, in what order, at which z, registered how, and which are left out and why.
+
+``discover`` writes one from a folder of raw sections; people edit it; ``load_manifest`` reads it strictly.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from teramind_data.errors import InputError, MissingInputError, OutputExistsError
+from teramind_data.ingest.registration import Direction
+
+MANIFEST_NAME = "manifest.yaml"
+#: Folders of a brain that hold no section.
+ANNOTATION_FOLDER = "annotation"
+_REGISTRATION_PATTERNS = ("ABBA-Transform-*.json", "registration.json")
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=0, le=65535)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class RegistrationEntry(_Strict):
+    """A registration file (relative to the section's folder) and what it maps to what."""
+
+    file: str
+    direction: Direction = Direction.ATLAS_MM_TO_IMAGE_PX
+
+
+class SectionEntry(_Strict):
+    """One section. ``registration: identity`` means that section um are already um of the common plane."""
+
+    folder: str
+    name: str | None = None
+    z_um: Finite | None = None
+    registration: RegistrationEntry | Literal["identity"] = "identity"
+    exclude: str | None = None
+
+    @model_validator(mode="after")
+    def _reason(self) -> SectionEntry:
+        if self.exclude is not None and not self.exclude.strip():
+            raise ValueError("exclude needs a reason")
+        return self
+
+    @property
+    def title(self) -> str:
+        """The section's name: given, or its folder's."""
+        return self.name or Path(self.folder).name
+
+
+class RegionsEntry(_Strict):
+    """Annotation in the canvas plane: a TIFF stack (section, y, x) of pixels or bins, and a CSV of id, name."""
+
+    labels: str
+    names: str | None = None
+
+
+class Manifest(_Strict):
+    """A brain as people describe it. Paths are relative to the brain's folder and stay inside it."""
+
+    version: Literal[1] = 1
+    brain: str | None = None
+    pixel_size_um: Positive | None = None
+    canvas: tuple[int, int] | None = None
+    origin_um: tuple[Finite, Finite] | None = None
+    stains: tuple[str, ...] | None = None
+    section_spacing_um: Positive = 100.0
+    z_plane: int | None = None
+    interpolation: Literal["linear", "cubic"] = "linear"
+    intensity: dict[str, tuple[Count, Count]] = Field(default_factory=dict)
+    regions: RegionsEntry | None = None
+    sections: tuple[SectionEntry, ...]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Manifest:
+        if not self.kept:
+            raise ValueError("sections: none is left")
+        for what, values in (
+            ("folder", [entry.folder for entry in self.sections]),
+            ("name", [entry.title for entry in self.kept]),
+        ):
+            doubled = sorted({value for value in values if values.count(value) > 1})
+            if doubled:
+                raise ValueError(f"sections: {what} {doubled[0]} occurs twice")
+        if self.canvas is not None and any(edge <= 0 or edge % 256 for edge in self.canvas):
+            raise ValueError(f"canvas: {list(self.canvas)} is not two positive multiples of 256")
+        for stain, (low, high) in self.intensity.items():
+            if low >= high:
+                raise ValueError(f"intensity: {stain} needs low < high, found {low}, {high}")
+        if self.stains is not None and (not self.stains or len(set(self.stains)) != len(self.stains)):
+            raise ValueError("stains: give distinct names, or leave it out")
+        z = self.z_positions()
+        for before, after, entry in zip(z, z[1:], self.kept[1:], strict=False):
+            if after <= before:
+                raise ValueError(f"sections: z of {entry.title} is {after:g} um, not above {before:g} um before it")
+        return self
+
+    @property
+    def kept(self) -> tuple[SectionEntry, ...]:
+        """The sections that are not left out, in order."""
+        return tuple(entry for entry in self.sections if entry.exclude is None)
+
+    @property
+    def excluded(self) -> tuple[SectionEntry, ...]:
+        """The sections that are left out, each with its reason."""
+        return tuple(entry for entry in self.sections if entry.exclude is not None)
+
+    def z_positions(self) -> tuple[float, ...]:
+        """z in um of the kept sections: given, or their place in the list (left-out sections count) x spacing."""
+        places = (
+            entry.z_um if entry.z_um is not None else index * self.section_spacing_um
+            for index, entry in enumerate(self.sections)
+            if entry.exclude is None
+        )
+        return tuple(float(z) for z in places)
+
+    def to_plain(self) -> dict[str, Any]:
+        """JSON types, without what was left at its default."""
+        plain = self.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
+        return {"version": 1, **plain}
+
+
+def parse_manifest(data: object, where: Path) -> Manifest:
+    """Validate parsed YAML; InputError naming the first place that is wrong."""
+    try:
+        # Through JSON: strict there still takes lists for tuples and text for enumerations.
+        return Manifest.model_validate_json(json.dumps(data))
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"]) or "manifest"
+        message = first["msg"].removeprefix("Value error, ")
+        raise InputError(
+            "manifest is not valid",
+            where=f"{where}, {place}",
+            found=message,
+            remedy="Correct it; `teramind-data manifest` writes one to begin with",
+        ) from error
+    except (TypeError, ValueError) as error:
+        raise InputError("manifest is not valid", where=where, found=error, remedy="Use plain YAML values") from error
+
+
+def load_manifest(path: Path) -> Manifest:
+    """Read a YAML manifest.
+
+    Raises MissingInputError or InputError, one line naming the file and the entry.
+    """
+    import yaml
+
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise MissingInputError(
+            "manifest not found", where=path, remedy="Write one with `teramind-data manifest RAW -o manifest.yaml`"
+        ) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError("manifest is not readable YAML", where=path, found=error, remedy="Correct it") from error
+    if not isinstance(data, dict):
+        raise InputError("manifest is not valid", where=path, expected="keys and values", remedy="See the ingest guide")
+    return parse_manifest(data, path)
+
+
+def discover(raw: Path, section_spacing_um: float = 100.0) -> Manifest:
+    """A manifest from what is in a folder: its section folders by name, their registrations, the annotation.
+
+    A section folder is one that holds ``images/`` or a transcript file. Raises MissingInputError where there is none.
+    """
+    if not raw.is_dir():
+        raise MissingInputError("folder of raw sections not found", where=raw, remedy="Check the path")
+    folders = sorted(path for path in raw.iterdir() if _is_section(path))
+    if not folders:
+        raise MissingInputError(
+            "folder has no sections",
+            where=raw,
+            expected="one folder a section, each with images/ and detected_transcripts.csv",
+            found=", ".join(sorted(path.name for path in raw.iterdir())[:6]) or "nothing",
+            remedy="Name the folder of one brain",
+        )
+    labels = raw / ANNOTATION_FOLDER / "regions.tif"
+    names = labels.with_suffix(".csv")
+    regions = None
+    if labels.is_file():
+        regions = RegionsEntry(
+            labels=str(labels.relative_to(raw)), names=str(names.relative_to(raw)) if names.is_file() else None
+        )
+    return Manifest(
+        brain=raw.resolve().name,
+        section_spacing_um=section_spacing_um,
+        regions=regions,
+        sections=tuple(_entry(folder) for folder in folders),
+    )
+
+
+def _is_section(path: Path) -> bool:
+    from teramind_data.ingest.merscope import find_transcripts
+
+    if not path.is_dir() or path.name.startswith(".") or path.name == ANNOTATION_FOLDER:
+        return False
+    return (path / "images").is_dir() or find_transcripts(path) is not None
+
+
+def _entry(folder: Path) -> SectionEntry:
+    found = [file for pattern in _REGISTRATION_PATTERNS for file in sorted(folder.glob(pattern))]
+    if len(found) > 1:
+        raise InputError(
+            "section has several registrations",
+            where=folder,
+            found=", ".join(file.name for file in found),
+            remedy="Name the right one in a manifest, or move the others away",
+        )
+    if not found:
+        return SectionEntry(folder=folder.name)
+    return SectionEntry(folder=folder.name, registration=RegistrationEntry(file=found[0].name))
+
+
+def write_manifest(manifest: Manifest, path: Path, *, overwrite: bool = False) -> None:
+    """Write a manifest as YAML, whole or not at all; OutputExistsError where it exists."""
+    import yaml
+
+    if path.exists() and not overwrite:
+        raise OutputExistsError("output exists", where=path, remedy="Choose another name or pass --overwrite")
+    if not path.parent.is_dir():
+        raise MissingInputError("output folder not found", where=path.parent, remedy="Make it first")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8") as handle:
+            handle.write("# A brain for `teramind-data ingest`. Edit: order, z_um, exclude: <reason>, registration.\n")
+            yaml.safe_dump(manifest.to_plain(), handle, sort_keys=False, default_flow_style=None)
+            handle.flush()
+            os.fsync(handle.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def inside(root: Path, relative: str, what: str) -> Path:
+    """A manifest's path under its root; InputError where it leads out (absolute, ``..`` or a link)."""
+    base = root.resolve()
+    path = (base / relative).resolve()
+    if Path(relative).is_absolute() or not path.is_relative_to(base):
+        raise InputError(
+            f"{what} leads out of its folder",
+            where=relative,
+            expected=f"a path inside {root}",
+            found=path,
+            remedy="Move the file into the folder and name it relative to it",
+        )
+    return root / relative
