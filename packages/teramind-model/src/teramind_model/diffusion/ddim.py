@@ -54,7 +54,9 @@ def sample_canvas(
     x_T: Tensor,
     steps: int = 15,
     *,
+    inside: tuple[int, int] | None = None,
     on_step: Callable[[int, Tensor], None] | None = None,
+    on_row: Callable[[int], None] | None = None,
 ) -> Tensor:
     """Denoise a canvas through the boundary-aware path.
 
@@ -66,8 +68,13 @@ def sample_canvas(
         Start noise ``(k * Z, H, W)``, stain slow; H and W multiples of P.
     steps
         DDIM steps.
+    inside
+        Height and width of the canvas where ``x_T`` was padded below and to the right to whole tiles: what lies
+        beyond is -1 at every step.
     on_step
         Called with the number of steps done (1 .. steps) and ``x`` after them.
+    on_row
+        Called with the number of tiles in each row of tiles as its noise has been predicted.
 
     Returns
     -------
@@ -79,9 +86,9 @@ def sample_canvas(
     model.eval()
     try:
         genes = [_row_genes(model, counts, row, columns) for row in range(rows)]
-        x = x_T.float()
+        x = _outside(x_T.float(), inside)
         for done, step in enumerate(ddim_steps(steps), start=1):
-            x = step.apply(x, _predict(model, x, step.t, genes))
+            x = _outside(step.apply(x, _predict(model, x, step.t, genes, on_row)), inside)
             if on_step is not None:
                 on_step(done, x)
     finally:
@@ -115,7 +122,21 @@ def _row_genes(model: TeraMind, counts: Tensor, row: int, columns: int) -> GeneF
     return model.gene_features(strip.unflatten(-1, (columns, bins)).movedim(-2, 0))
 
 
-def _predict(model: TeraMind, x: Tensor, t: int, genes: list[GeneFeatures]) -> Tensor:
+def _outside(x: Tensor, inside: tuple[int, int] | None) -> Tensor:
+    if inside is None or inside == tuple(x.shape[-2:]):
+        return x
+    height, width = inside
+    padding = (0, x.shape[-1] - width, 0, x.shape[-2] - height)
+    return torch.nn.functional.pad(x[..., :height, :width], padding, value=OUTSIDE)
+
+
+def _predict(
+    model: TeraMind,
+    x: Tensor,
+    t: int,
+    genes: list[GeneFeatures],
+    on_row: Callable[[int], None] | None = None,
+) -> Tensor:
     """Noise of the whole canvas at ``t``, one row of patches at a time: each is encoded once, its skips wait
     for the row below."""
     patch = model.config.patch
@@ -132,6 +153,8 @@ def _predict(model: TeraMind, x: Tensor, t: int, genes: list[GeneFeatures]) -> T
             both_genes = _stack_maps(above[1], row_genes)
             cut, cut_genes = model.collage(both, both_genes, 2, columns)
             tiles.append(model.decode(cut, times[1:], cut_genes).movedim(0, -2).flatten(-2))
+            if on_row is not None:
+                on_row(columns - 1)
         above = (encoded, row_genes)
     return torch.cat(tiles, dim=-2)
 
