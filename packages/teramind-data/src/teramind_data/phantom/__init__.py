@@ -1,6 +1,7 @@
 """Synthetic brains of which everything is known, written in the vendor's own layout.
 
-`section_truth` gives one section in memory; `write_phantom` writes whole raw brains with their truth beside them.
+`section_truth` gives one section in memory; `write_phantom` writes whole raw brains with their truth
+beside them.
 """
 
 from __future__ import annotations
@@ -10,11 +11,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from teramind_data.phantom.config import PhantomConfig
     from teramind_data.phantom.render import SectionTruth, section_truth
-    from teramind_data.phantom.write import write_phantom
+    from teramind_data.phantom.write import is_written, write_phantom
 
-__all__ = ["PhantomConfig", "SectionTruth", "section_truth", "write_phantom"]
+__all__ = ["PhantomConfig", "SectionTruth", "is_written", "section_truth", "write_phantom"]
 
-_HOMES = {"PhantomConfig": "config", "SectionTruth": "render", "section_truth": "render", "write_phantom": "write"}
+_HOMES = {
+    "PhantomConfig": "config",
+    "SectionTruth": "render",
+    "is_written": "write",
+    "section_truth": "render",
+    "write_phantom": "write",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -1,9 +1,9 @@
 """Where the regions of a phantom brain lie, and what lives in them.
 
-Everything is a function of continuous canvas coordinates (pixel i has its centre at i), evaluated where asked,
-so the same anatomy serves the canvas plane and a slide it was warped onto. Normalised coordinates run from -1 to 1
-over the canvas (v down, u across); the plan is the same on both sides of u = 0, moves smoothly with z and a
-little from brain to brain.
+Everything is a function of continuous canvas coordinates (pixel i has its centre at i), evaluated where
+asked, so the same anatomy serves the canvas plane and a slide it was warped onto. Normalised coordinates
+run from -1 to 1 over the canvas (v down, u across); the plan is the same on both sides of u = 0, moves
+smoothly with z and a little from brain to brain.
 """
 
 from __future__ import annotations
@@ -17,8 +17,15 @@ from teramind_data.phantom.genes import TYPE_INDEX, TYPES
 from teramind_data.phantom.keys import generator
 
 REGIONS = (
-    "outside", "cortex_upper", "cortex_deep", "fibre_tract", "hippocampus", "thalamus", "midbrain",
-    "dopa_nucleus", "ventricle",
+    "outside",
+    "cortex_upper",
+    "cortex_deep",
+    "fibre_tract",
+    "hippocampus",
+    "thalamus",
+    "midbrain",
+    "dopa_nucleus",
+    "ventricle",
 )
 REGION_INDEX = {name: i for i, name in enumerate(REGIONS)}
 
@@ -27,17 +34,50 @@ COVERAGE = np.array([0.0, 0.195, 0.190, 0.185, 0.225, 0.195, 0.185, 0.200, 0.0])
 
 # Share of the cells of a region, by type; endothelial cells come on top, along vessels.
 MIXTURES: dict[str, dict[str, float]] = {
-    "cortex_upper": {"glut_cortex": 52, "gaba_pvalb": 9, "gaba_sst": 10, "astrocyte": 16, "oligodendrocyte": 4,
-                     "opc": 4, "microglia": 5},
-    "cortex_deep": {"glut_cortex": 50, "gaba_pvalb": 11, "gaba_sst": 7, "astrocyte": 12, "oligodendrocyte": 10,
-                    "opc": 4, "microglia": 6},
+    "cortex_upper": {
+        "glut_cortex": 52,
+        "gaba_pvalb": 9,
+        "gaba_sst": 10,
+        "astrocyte": 16,
+        "oligodendrocyte": 4,
+        "opc": 4,
+        "microglia": 5,
+    },
+    "cortex_deep": {
+        "glut_cortex": 50,
+        "gaba_pvalb": 11,
+        "gaba_sst": 7,
+        "astrocyte": 12,
+        "oligodendrocyte": 10,
+        "opc": 4,
+        "microglia": 6,
+    },
     "fibre_tract": {"oligodendrocyte": 70, "astrocyte": 14, "opc": 7, "microglia": 9},
-    "hippocampus": {"glut_hippocampus": 70, "gaba_pvalb": 6, "gaba_sst": 5, "astrocyte": 11, "oligodendrocyte": 4,
-                    "microglia": 4},
-    "thalamus": {"glut_subcortex": 56, "gaba_pvalb": 6, "astrocyte": 17, "oligodendrocyte": 13, "opc": 3,
-                 "microglia": 5},
-    "midbrain": {"glut_subcortex": 34, "gaba_sst": 12, "gaba_pvalb": 14, "dopa": 3, "astrocyte": 16,
-                 "oligodendrocyte": 15, "microglia": 6},
+    "hippocampus": {
+        "glut_hippocampus": 70,
+        "gaba_pvalb": 6,
+        "gaba_sst": 5,
+        "astrocyte": 11,
+        "oligodendrocyte": 4,
+        "microglia": 4,
+    },
+    "thalamus": {
+        "glut_subcortex": 56,
+        "gaba_pvalb": 6,
+        "astrocyte": 17,
+        "oligodendrocyte": 13,
+        "opc": 3,
+        "microglia": 5,
+    },
+    "midbrain": {
+        "glut_subcortex": 34,
+        "gaba_sst": 12,
+        "gaba_pvalb": 14,
+        "dopa": 3,
+        "astrocyte": 16,
+        "oligodendrocyte": 15,
+        "microglia": 6,
+    },
     "dopa_nucleus": {"dopa": 62, "gaba_sst": 10, "astrocyte": 14, "oligodendrocyte": 9, "microglia": 5},
 }
 VESSEL_HALF_WIDTH_PX = 8.0
@@ -76,8 +116,14 @@ class Anatomy:
         # Five plane waves of 190 to 330 px whose zero line is the vessel bed, the same spacing on any canvas.
         angle = rng.uniform(0, np.pi) + np.arange(5) * np.pi / 5 + rng.uniform(-0.2, 0.2, 5)
         number = 2 * np.pi / rng.uniform(190.0, 330.0, 5)
-        waves = np.stack([number * np.sin(angle), number * np.cos(angle), rng.uniform(0, 2 * np.pi, 5),
-                          rng.uniform(-0.004, 0.004, 5)])
+        waves = np.stack(
+            [
+                number * np.sin(angle),
+                number * np.cos(angle),
+                rng.uniform(0, 2 * np.pi, 5),
+                rng.uniform(-0.004, 0.004, 5),
+            ]
+        )
         return cls(config.canvas, section * config.spacing_um, offset, scale, bend, phases, waves)
 
     def normalised(self, y: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

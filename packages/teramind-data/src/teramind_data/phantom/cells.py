@@ -1,8 +1,9 @@
 """Cells and their transcripts: who stands where, what they look like, what they express.
 
-Cells are laid by random sequential addition: candidates (Poisson in every 256-px block, keyed by the block) enter
-in random order, one that would come too near an earlier one is dropped. The candidates' density is the one
-that leaves the region's coverage. Molecules follow from the cell's type, size, activity and neighbours.
+Cells are laid by random sequential addition: candidates (Poisson in every 256-px block, keyed by the
+block) enter in random order, one that would come too near an earlier one is dropped. The candidates'
+density is the one that leaves the region's coverage. Molecules follow from the cell's type, size, activity
+and neighbours.
 """
 
 from __future__ import annotations
@@ -57,13 +58,24 @@ LOOKS: dict[str, Look] = {
     "microglia": Look(3.95, 1.50, 206.0, 74.0, 4, 0.16, 0.0),
 }
 
-CELL_DTYPE = np.dtype([
-    ("cell_id", "i4"), ("type", "u1"), ("region", "u1"), ("y", "f4"), ("x", "f4"),
-    ("radius", "f4"), ("a", "f4"), ("b", "f4"), ("angle", "f4"),  # px; a along angle (from +x towards +y)
-    ("activity", "f4"), ("dapi", "f4"), ("polyt", "f4"),
-    ("wobble", "f4", (4,)),  # outline: amplitude and phase of the 2nd and 3rd harmonic
-    ("spots", "f4", (MAX_SPOTS, 3)),  # chromocentres: v, u in units of the half-axes, contrast
-])
+CELL_DTYPE = np.dtype(
+    [
+        ("cell_id", "i4"),
+        ("type", "u1"),
+        ("region", "u1"),
+        ("y", "f4"),
+        ("x", "f4"),
+        ("radius", "f4"),
+        ("a", "f4"),
+        ("b", "f4"),
+        ("angle", "f4"),  # px; a along angle (from +x towards +y)
+        ("activity", "f4"),
+        ("dapi", "f4"),
+        ("polyt", "f4"),
+        ("wobble", "f4", (4,)),  # outline: amplitude and phase of the 2nd and 3rd harmonic
+        ("spots", "f4", (MAX_SPOTS, 3)),  # chromocentres: v, u in units of the half-axes, contrast
+    ]
+)
 
 
 def type_column(name: str) -> np.ndarray:
@@ -74,8 +86,8 @@ def type_column(name: str) -> np.ndarray:
 def addition_time(coverage: np.ndarray) -> np.ndarray:
     """Candidates an area of one disc that leave `coverage` of discs after random sequential addition.
 
-    Integrates d(theta)/dt = 1 - 4 theta + 3.308 theta^2 + 1.407 theta^3 (Schaaf and Talbot, J. Chem. Phys. 91,
-    1989), good far beyond the coverages used here.
+    Integrates d(theta)/dt = 1 - 4 theta + 3.308 theta^2 + 1.407 theta^3 (Schaaf and Talbot, J. Chem. Phys.
+    91, 1989), good far beyond the coverages used here.
     """
     theta = np.linspace(0.0, 0.4, 801)
     rate = 1.0 / (1 - 4 * theta + 3.308 * theta**2 + 1.407 * theta**3)
@@ -93,8 +105,9 @@ def _intensity(pixel_size_um: float) -> np.ndarray:
     return addition_time(COVERAGE * guard / area) / np.where(guard > 0, guard, 1.0)
 
 
-def _candidates(config: PhantomConfig, brain: str, section: int, anatomy: Anatomy,
-                block: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+def _candidates(
+    config: PhantomConfig, brain: str, section: int, anatomy: Anatomy, block: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray]:
     """Candidate cells of one block, and the random order in which they enter."""
     rng = generator(config.seed, brain, section, "cells", *block)
     intensity = _intensity(config.pixel_size_um)
@@ -131,7 +144,9 @@ def _candidates(config: PhantomConfig, brain: str, section: int, anatomy: Anatom
     at, turn = 0.75 * np.sqrt(spots[..., 0]), 2 * np.pi * spots[..., 1]
     cells["spots"][..., 0], cells["spots"][..., 1] = at * np.sin(turn), at * np.cos(turn)
     present = np.arange(MAX_SPOTS) < type_column("spots")[kind][:, None]
-    cells["spots"][..., 2] = np.where(present, type_column("spot")[kind][:, None] * (0.7 + 0.6 * spots[..., 2]), 0)
+    cells["spots"][..., 2] = np.where(
+        present, type_column("spot")[kind][:, None] * (0.7 + 0.6 * spots[..., 2]), 0
+    )
     return cells[alive], order[alive]
 
 
@@ -155,17 +170,21 @@ def place_cells(config: PhantomConfig, brain: str, section: int) -> np.ndarray:
     """Cells of a section: `CELL_DTYPE` (n,), numbered from 1 in block order."""
     anatomy = Anatomy.of(config, brain, section)
     h, w = config.canvas
-    parts = [_candidates(config, brain, section, anatomy, (r, c))
-             for r in range(h // BLOCK_PX) for c in range(w // BLOCK_PX)]
+    parts = [
+        _candidates(config, brain, section, anatomy, (r, c))
+        for r in range(h // BLOCK_PX)
+        for c in range(w // BLOCK_PX)
+    ]
     cells, order = np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
-    # The outline wobbles by up to 7 %, which the gap of 5 % on both sides of a pair absorbs with the soft edge.
+    # The outline wobbles by up to 7 %, which the gap of 5 % on both sides of a pair absorbs with the soft
+    # edge.
     cells = cells[_sequential(cells["y"], cells["x"], GAP * cells["a"], order)]
     cells["cell_id"] = np.arange(1, len(cells) + 1)
     return cells
 
 
 def _neighbour_field(cells: np.ndarray, strength: np.ndarray) -> np.ndarray:
-    """Sum over all cells of strength * exp(-d^2 / 2 range^2), at every cell; float64 (n, k) like `strength`."""
+    """Sum over all cells of strength * exp(-d^2 / 2 range^2), at every cell; (n, k) like `strength`."""
     out = np.zeros_like(strength)
     edge = 3.0 * INTERACTION_RANGE_PX
     tile = np.stack([cells["y"] // edge, cells["x"] // edge], 1).astype(np.int64)
@@ -173,7 +192,9 @@ def _neighbour_field(cells: np.ndarray, strength: np.ndarray) -> np.ndarray:
     for i, (r, c) in enumerate(tile.tolist()):
         members.setdefault((r, c), []).append(i)
     for (r, c), own in members.items():
-        near = np.array(sorted(j for dr in (-1, 0, 1) for dc in (-1, 0, 1) for j in members.get((r + dr, c + dc), ())))
+        near = np.array(
+            sorted(j for dr in (-1, 0, 1) for dc in (-1, 0, 1) for j in members.get((r + dr, c + dc), ()))
+        )
         dy = cells["y"][own][:, None].astype(float) - cells["y"][near]
         dx = cells["x"][own][:, None].astype(float) - cells["x"][near]
         out[own] = np.exp(-(dy**2 + dx**2) / (2 * INTERACTION_RANGE_PX**2)) @ strength[near]
@@ -181,18 +202,21 @@ def _neighbour_field(cells: np.ndarray, strength: np.ndarray) -> np.ndarray:
 
 
 def expected_counts(config: PhantomConfig, brain: str, section: int, cells: np.ndarray) -> np.ndarray:
-    """Mean transcripts float64 (cells, genes): type program x size x activity, raised where programs interact.
+    """Mean transcripts float64 (cells, genes): type program x size x activity, raised where programs
+    interact.
 
-    An interacting pair (driver, response): the driver's mean is also multiplied by a private level of the cell
-    (log-normal, sd 0.35), and the response's mean by 1 + 2 s, s = f / (1 + f), where f is the Gaussian-weighted
-    (35 px) sum of the driver's program over the cell and its neighbours.
+    An interacting pair (driver, response): the driver's mean is also multiplied by a private level of the
+    cell (log-normal, sd 0.35), and the response's mean by 1 + 2 s, s = f / (1 + f), where f is the
+    Gaussian-weighted (35 px) sum of the driver's program over the cell and its neighbours.
     """
     table = mean_counts(config.panel_of(brain), config.genes, config.shared)
     looks = type_column("radius_um") / config.pixel_size_um
     size = (cells["radius"] / looks[cells["type"]]) ** 2
     means = table[cells["type"]] * (size * cells["activity"] * config.transcripts)[:, None]
-    level = np.exp(0.35 * generator(config.seed, brain, section, "levels").standard_normal(
-        (len(cells), len(INTERACTING))))
+    level = np.exp(
+        0.35
+        * generator(config.seed, brain, section, "levels").standard_normal((len(cells), len(INTERACTING)))
+    )
     driver = [MARKERS.index(a) for a, _ in INTERACTING]
     response = [MARKERS.index(b) for _, b in INTERACTING]
     program = table[:, driver] / table[:, driver].max(0)
@@ -216,19 +240,24 @@ class Molecules:
         return len(self.gene)
 
 
-def _inside_somas(cells: np.ndarray, owner: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def _inside_somas(
+    cells: np.ndarray, owner: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
     """A point for each owner index: Gaussian of half the soma's half-axes, cut off at the soma's edge."""
     sigma = 0.5
     r = sigma * np.sqrt(-2 * np.log1p(-rng.random(len(owner)) * (1 - np.exp(-0.5 / sigma**2))))
     turn = rng.uniform(0, 2 * np.pi, len(owner))
     a, b, angle = (cells[name][owner].astype(float) for name in ("a", "b", "angle"))
     along, across = SOMA * a * r * np.cos(turn), SOMA * b * r * np.sin(turn)
-    return (cells["y"][owner] + along * np.sin(angle) + across * np.cos(angle),
-            cells["x"][owner] + along * np.cos(angle) - across * np.sin(angle))
+    return (
+        cells["y"][owner] + along * np.sin(angle) + across * np.cos(angle),
+        cells["x"][owner] + along * np.cos(angle) - across * np.sin(angle),
+    )
 
 
-def _background(config: PhantomConfig, brain: str, section: int, n: int,
-                genes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _background(
+    config: PhantomConfig, brain: str, section: int, n: int, genes: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """About n molecules anywhere in the tissue, any of `genes` barcodes alike."""
     rng = generator(config.seed, brain, section, "background", genes)
     anatomy = Anatomy.of(config, brain, section)
@@ -239,8 +268,9 @@ def _background(config: PhantomConfig, brain: str, section: int, n: int,
     return y[keep], x[keep], gene[keep]
 
 
-def place_molecules(config: PhantomConfig, brain: str, section: int,
-                    cells: np.ndarray) -> tuple[Molecules, Molecules]:
+def place_molecules(
+    config: PhantomConfig, brain: str, section: int, cells: np.ndarray
+) -> tuple[Molecules, Molecules]:
     """Transcripts of the panel's genes, and of the blank barcodes, of a section."""
     means = expected_counts(config, brain, section, cells)
     rng = generator(config.seed, brain, section, "molecules")
@@ -249,17 +279,27 @@ def place_molecules(config: PhantomConfig, brain: str, section: int,
     owner, gene = pair // config.genes, pair % config.genes
     y, x = _inside_somas(cells, owner, rng)
     stray = config.background / (1 - config.background) * len(gene)
-    by, bx, bg = _background(config, brain, section, int(round(stray)), config.genes)
-    everything = _molecules(np.concatenate([y, by]), np.concatenate([x, bx]), np.concatenate([gene, bg]),
-                            np.concatenate([cells["cell_id"][owner], np.zeros(len(bg), np.int32)]), config.canvas)
+    by, bx, bg = _background(config, brain, section, round(stray), config.genes)
+    everything = _molecules(
+        np.concatenate([y, by]),
+        np.concatenate([x, bx]),
+        np.concatenate([gene, bg]),
+        np.concatenate([cells["cell_id"][owner], np.zeros(len(bg), np.int32)]),
+        config.canvas,
+    )
     # A blank barcode is seen about as often as one gene is by chance.
     blank = stray / config.genes * config.blanks
-    zy, zx, zg = _background(config, brain, section, int(round(blank)), config.blanks)
+    zy, zx, zg = _background(config, brain, section, round(blank), config.blanks)
     return everything, _molecules(zy, zx, zg, np.zeros(len(zg), np.int32), config.canvas)
 
 
-def _molecules(y: np.ndarray, x: np.ndarray, gene: np.ndarray, cell: np.ndarray,
-               canvas: tuple[int, int]) -> Molecules:
+def _molecules(
+    y: np.ndarray, x: np.ndarray, gene: np.ndarray, cell: np.ndarray, canvas: tuple[int, int]
+) -> Molecules:
     inside = (y >= -0.49) & (y < canvas[0] - 0.51) & (x >= -0.49) & (x < canvas[1] - 0.51)
-    return Molecules(y[inside].astype(np.float32), x[inside].astype(np.float32),
-                     gene[inside].astype(np.int32), cell[inside].astype(np.int32))
+    return Molecules(
+        y[inside].astype(np.float32),
+        x[inside].astype(np.float32),
+        gene[inside].astype(np.int32),
+        cell[inside].astype(np.int32),
+    )

@@ -44,19 +44,36 @@ class PhantomConfig:
     illumination: float = 0.02
 
     def __post_init__(self) -> None:
-        self._check("brains", self.brains, "one or more distinct plain names",
-                    bool(self.brains) and len(set(self.brains)) == len(self.brains)
-                    and all(n and n.replace("-", "").replace("_", "").isalnum() for n in self.brains))
-        self._check("panels", self.panels, f"{len(self.brains)} numbers, each 1 or 2",
-                    len(self.panels) == len(self.brains) and set(self.panels) <= {1, 2})
+        self._check(
+            "brains",
+            self.brains,
+            "one or more distinct plain names",
+            bool(self.brains)
+            and len(set(self.brains)) == len(self.brains)
+            and all(n and n.replace("-", "").replace("_", "").isalnum() for n in self.brains),
+        )
+        self._check(
+            "panels",
+            self.panels,
+            f"{len(self.brains)} numbers, each 1 or 2",
+            len(self.panels) == len(self.brains) and set(self.panels) <= {1, 2},
+        )
         self._check("seed", self.seed, "an integer of at least 0", self.seed >= 0)
         self._check("sections", self.sections, "at least 1", self.sections >= 1)
-        self._check("canvas", self.canvas, "two positive multiples of 256",
-                    len(self.canvas) == 2 and all(n > 0 and n % 256 == 0 for n in self.canvas))
+        self._check(
+            "canvas",
+            self.canvas,
+            "two positive multiples of 256",
+            len(self.canvas) == 2 and all(n > 0 and n % 256 == 0 for n in self.canvas),
+        )
         self._check("pixel_size_um", self.pixel_size_um, "a positive number", self.pixel_size_um > 0)
         self._check("spacing_um", self.spacing_um, "a positive number", self.spacing_um > 0)
-        self._check("shared", self.shared, f"{len(MARKERS)} (the named markers) to {self.genes} (genes)",
-                    len(MARKERS) <= self.shared <= self.genes)
+        self._check(
+            "shared",
+            self.shared,
+            f"{len(MARKERS)} (the named markers) to {self.genes} (genes)",
+            len(MARKERS) <= self.shared <= self.genes,
+        )
         self._check("blanks", self.blanks, "at least 0", self.blanks >= 0)
         self._check("transcripts", self.transcripts, "a positive number", self.transcripts > 0)
         self._check("background", self.background, "0 to 0.5", 0 <= self.background <= 0.5)
@@ -66,8 +83,12 @@ class PhantomConfig:
     @staticmethod
     def _check(option: str, found: object, expected: str, good: bool) -> None:
         if not good:
-            raise InputError(f"phantom option {option} is out of range", expected=expected, found=repr(found),
-                             remedy=f"Choose another {option}")
+            raise InputError(
+                f"phantom option {option} is out of range",
+                expected=expected,
+                found=repr(found),
+                remedy=f"Choose another {option}",
+            )
 
     def panel_of(self, brain: str) -> int:
         """The panel (1 or 2) of a brain. A brain that is not listed carries panel 1."""
@@ -75,8 +96,10 @@ class PhantomConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types, format version included."""
-        return {"format_version": FORMAT_VERSION, **{
-            k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}}
+        return {
+            "format_version": FORMAT_VERSION,
+            **{k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()},
+        }
 
     def fingerprint(self) -> str:
         """SHA-256 of the configuration: equal fingerprints write equal phantoms."""

@@ -1,8 +1,8 @@
 """Panels and gene programs: which genes there are, and how many transcripts of each a cell of a type holds.
 
 Names and order of a panel are a pure function of its sizes. Named markers come first; the rest are fillers:
-`Phan0001` .. shared by both panels, `Phan2001` .. of panel one alone, `Phan5001` .. of panel two alone. A filler's
-program is a pure function of its number, so it means the same in every phantom.
+`Phan0001` .. shared by both panels, `Phan2001` .. of panel one alone, `Phan5001` .. of panel two alone. A
+filler's program is a pure function of its number, so it means the same in every phantom.
 """
 
 from __future__ import annotations
@@ -14,8 +14,17 @@ import numpy as np
 from teramind_data.phantom.keys import generator
 
 TYPES = (
-    "glut_cortex", "glut_hippocampus", "glut_subcortex", "gaba_pvalb", "gaba_sst", "dopa",
-    "astrocyte", "endothelial", "oligodendrocyte", "opc", "microglia",
+    "glut_cortex",
+    "glut_hippocampus",
+    "glut_subcortex",
+    "gaba_pvalb",
+    "gaba_sst",
+    "dopa",
+    "astrocyte",
+    "endothelial",
+    "oligodendrocyte",
+    "opc",
+    "microglia",
 )
 TYPE_INDEX = {name: i for i, name in enumerate(TYPES)}
 
@@ -35,14 +44,25 @@ PROGRAMS: dict[str, dict[str, float]] = {
     "microglia": {"Ctss": 32, "Csf1r": 16, "Cx3cr1": 16},
 }
 # The order of the shared part of both panels begins so; pathways (GLUT, DOPA, BLOD) first.
-MARKERS = tuple(dict.fromkeys(
-    ["Slc17a6", "Slc17a7", "Nr4a2", "Th", "Cldn5", "Aqp4", "Gad1", "Gad2", "Mog", "Sox10"]
-    + [gene for program in PROGRAMS.values() for gene in program]
-))
+MARKERS = tuple(
+    dict.fromkeys(
+        ["Slc17a6", "Slc17a7", "Nr4a2", "Th", "Cldn5", "Aqp4", "Gad1", "Gad2", "Mog", "Sox10"]
+        + [gene for program in PROGRAMS.values() for gene in program]
+    )
+)
 # Mean transcripts of a typical cell of the type.
 TOTALS = {
-    "glut_cortex": 280, "glut_hippocampus": 220, "glut_subcortex": 290, "gaba_pvalb": 240, "gaba_sst": 220,
-    "dopa": 300, "astrocyte": 170, "endothelial": 150, "oligodendrocyte": 160, "opc": 150, "microglia": 130,
+    "glut_cortex": 280,
+    "glut_hippocampus": 220,
+    "glut_subcortex": 290,
+    "gaba_pvalb": 240,
+    "gaba_sst": 220,
+    "dopa": 300,
+    "astrocyte": 170,
+    "endothelial": 150,
+    "oligodendrocyte": 160,
+    "opc": 150,
+    "microglia": 130,
 }
 NEURONS = ("glut_cortex", "glut_hippocampus", "glut_subcortex", "gaba_pvalb", "gaba_sst", "dopa")
 
@@ -60,7 +80,7 @@ def blank_genes(blanks: int) -> tuple[str, ...]:
 
 
 def _filler(name: str) -> np.ndarray:
-    """Mean transcripts (types,) of a filler, up to its type's normalisation: one or two types, all neurons, or all."""
+    """Mean transcripts (types,) of a filler before normalisation: of one or two types, all neurons, or all."""
     rng = generator("filler", name)
     means = np.full(len(TYPES), 0.08)
     kind = rng.random()

@@ -1,8 +1,8 @@
 """Stains and masks: what a microscope would see of the cells, evaluated analytically at any points.
 
-A picture is asked for at the canvas coordinates of its pixels, given as a coarse grid of control points or exactly:
-the canvas itself asks at the integers, a slide asks at the coordinates its registration gives. Both see the
-same brain; nothing is resampled.
+A picture is asked for at the canvas coordinates of its pixels, given as a coarse grid of control points or
+exactly: the canvas itself asks at the integers, a slide asks at the coordinates its registration gives.
+Both see the same brain; nothing is resampled.
 """
 
 from __future__ import annotations
@@ -21,8 +21,14 @@ SOMA_EDGE_PX = 2.6
 BACKGROUND_STEP = 4
 # Intensity of the tissue between cells, by region: (DAPI, PolyT) on the 0 .. 255 scale.
 NEUROPIL: dict[str, tuple[float, float]] = {
-    "outside": (4.0, 4.0), "cortex_upper": (11.0, 34.0), "cortex_deep": (11.0, 38.0), "fibre_tract": (13.0, 22.0),
-    "hippocampus": (12.0, 36.0), "thalamus": (11.0, 34.0), "midbrain": (11.0, 30.0), "dopa_nucleus": (10.0, 44.0),
+    "outside": (4.0, 4.0),
+    "cortex_upper": (11.0, 34.0),
+    "cortex_deep": (11.0, 38.0),
+    "fibre_tract": (13.0, 22.0),
+    "hippocampus": (12.0, 36.0),
+    "thalamus": (11.0, 34.0),
+    "midbrain": (11.0, 30.0),
+    "dopa_nucleus": (10.0, 44.0),
     "ventricle": (5.0, 7.0),
 }
 
@@ -57,14 +63,15 @@ class SectionTruth:
 def _blur(image: np.ndarray, sigma: float) -> np.ndarray:
     """Gaussian blur of (k, h, w) along y and x, edges repeated."""
     reach = int(3 * sigma + 1)
-    kernel = np.exp(-np.arange(-reach, reach + 1) ** 2 / (2 * sigma**2))
+    kernel = np.exp(-(np.arange(-reach, reach + 1) ** 2) / (2 * sigma**2))
     kernel /= kernel.sum()
     for axis in (1, 2):
         pad = [(0, 0)] * 3
         pad[axis] = (reach, reach)
         padded = np.pad(image, pad, mode="edge")
         n = image.shape[axis]
-        image = sum(k * np.take(padded, range(i, i + n), axis) for i, k in enumerate(kernel))  # type: ignore[assignment]
+        image = sum(k * np.take(padded, range(i, i + n), axis) for i, k in enumerate(kernel))  # type:
+        ignore[assignment]
     return image
 
 
@@ -114,7 +121,9 @@ class Painter:
         texture = 0.90 + 0.14 * np.clip(1 - r * r, 0, 1) - centre
         for spot in cell["spots"]:
             if spot[2]:
-                texture = texture + spot[2] * np.exp(-((v - spot[0]) ** 2 + (u - spot[1]) ** 2) / (2 * 0.17**2))
+                texture = texture + spot[2] * np.exp(
+                    -((v - spot[0]) ** 2 + (u - spot[1]) ** 2) / (2 * 0.17**2)
+                )
         dapi = cell["dapi"] * nucleus * texture
         # RNA fills the soma, is thinner in the nucleus, and gathers in the nucleolus.
         polyt = cell["polyt"] * body * (1.0 - 0.22 * nucleus + 0.7 * centre)
@@ -129,7 +138,9 @@ class Painter:
         image = self.background(y, x)
         for cell, where in self._windows(y, x):
             dapi, polyt, r = self._cell(cell, y[where], x[where])
-            np.maximum(image[0][where], image[0][where] + dapi * (1 - image[0][where] / 255), out=image[0][where])
+            np.maximum(
+                image[0][where], image[0][where] + dapi * (1 - image[0][where] / 255), out=image[0][where]
+            )
             np.maximum(image[1][where], polyt, out=image[1][where])
             if masks is not None:
                 masks[where][r <= 1] = cell["cell_id"]
@@ -138,8 +149,8 @@ class Painter:
     def _windows(self, y: np.ndarray, x: np.ndarray):  # type: ignore[no-untyped-def]
         """(cell, slices of the picture around it) for the cells that touch the picture.
 
-        A cell's place on the picture is found from the picture's own coordinates: Newton steps on a grid that is
-        nearly affine.
+        A cell's place on the picture is found from the picture's own coordinates: Newton steps on a grid
+        that is nearly affine.
         """
         h, w = y.shape
         if h < 2 or w < 2:
@@ -164,8 +175,8 @@ class Painter:
 def section_truth(config: PhantomConfig, brain: str, section: int) -> SectionTruth:
     """Cells, noiseless stains, masks, molecules and regions of one section, in the canvas plane.
 
-    Keyed by (config.seed, brain, section): the order of calls does not matter, and any section index and brain
-    name is allowed, listed in the configuration or not.
+    Keyed by (config.seed, brain, section): the order of calls does not matter, and any section index and
+    brain name is allowed, listed in the configuration or not.
     """
     cells = place_cells(config, brain, section)
     painter = Painter(config, brain, section, cells)
