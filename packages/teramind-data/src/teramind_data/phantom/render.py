@@ -1,12 +1,12 @@
 """Stains and masks: what a microscope would see of the cells, evaluated analytically at any points.
 
-A picture is asked for at the canvas coordinates of its pixels, given as a coarse grid of control points or
-exactly: the canvas itself asks at the integers, a slide asks at the coordinates its registration gives.
-Both see the same brain; nothing is resampled.
+A picture is asked for at the canvas coordinates of its pixels: the canvas itself asks at the integers, a slide
+asks at the coordinates its registration gives. Both see the same brain; nothing is resampled.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -70,8 +70,8 @@ def _blur(image: np.ndarray, sigma: float) -> np.ndarray:
         pad[axis] = (reach, reach)
         padded = np.pad(image, pad, mode="edge")
         n = image.shape[axis]
-        image = sum(k * np.take(padded, range(i, i + n), axis) for i, k in enumerate(kernel))  # type:
-        ignore[assignment]
+        shifted = [k * np.take(padded, range(i, i + n), axis) for i, k in enumerate(kernel)]
+        image = np.sum(shifted, axis=0)
     return image
 
 
@@ -103,7 +103,7 @@ class Painter:
         return (upper * (1 - ty) + lower * ty).astype(np.float32)
 
     def _cell(self, cell: np.void, y: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(nucleus in DAPI, cell in PolyT, their weights' nucleus radius) of one cell at points."""
+        """One cell at points: DAPI, PolyT, distance from its centre (1 on the nucleus's outline)."""
         dy, dx = y - cell["y"], x - cell["x"]
         cos, sin = np.cos(cell["angle"]), np.sin(cell["angle"])
         u, v = (dx * cos + dy * sin) / cell["a"], (dy * cos - dx * sin) / cell["b"]
@@ -138,15 +138,13 @@ class Painter:
         image = self.background(y, x)
         for cell, where in self._windows(y, x):
             dapi, polyt, r = self._cell(cell, y[where], x[where])
-            np.maximum(
-                image[0][where], image[0][where] + dapi * (1 - image[0][where] / 255), out=image[0][where]
-            )
+            image[0][where] += dapi * (1 - image[0][where] / 255)
             np.maximum(image[1][where], polyt, out=image[1][where])
             if masks is not None:
                 masks[where][r <= 1] = cell["cell_id"]
         return np.minimum(image, 255.0, out=image)
 
-    def _windows(self, y: np.ndarray, x: np.ndarray):  # type: ignore[no-untyped-def]
+    def _windows(self, y: np.ndarray, x: np.ndarray) -> Iterator[tuple[np.void, tuple[slice, slice]]]:
         """(cell, slices of the picture around it) for the cells that touch the picture.
 
         A cell's place on the picture is found from the picture's own coordinates: Newton steps on a grid
@@ -189,7 +187,8 @@ def section_truth(config: PhantomConfig, brain: str, section: int) -> SectionTru
     for top in range(0, h, 512):
         rows = slice(top, min(top + 512, h))
         y = np.arange(rows.start, rows.stop, dtype=np.float32)[:, None]
-        image[:, rows] = painter.paint(*np.broadcast_arrays(y, x), masks[rows])
+        down, across = np.broadcast_to(y, (len(y), w)), np.broadcast_to(x, (len(y), w))
+        image[:, rows] = painter.paint(down, across, masks[rows])
         regions[rows] = anatomy.regions(y, x)
     molecules, blanks = place_molecules(config, brain, section, cells)
     genes = panel_genes(config.panel_of(brain), config.genes, config.shared)

@@ -242,8 +242,8 @@ def soma_outlines(files: SectionFiles) -> np.ndarray:
 
 def write_boundaries(folder: Path, files: SectionFiles) -> None:
     """`cell_boundaries.parquet`: a multipolygon in um for each cell and z plane, the vendor's columns."""
-    import geopandas
-    import shapely
+    import geopandas  # type: ignore[import-untyped]
+    import shapely  # type: ignore[import-untyped]
 
     polygons = shapely.polygons(soma_outlines(files))
     multi = shapely.multipolygons(polygons[:, None]) if len(polygons) else np.zeros(0, object)

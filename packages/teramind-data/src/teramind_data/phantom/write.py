@@ -229,9 +229,9 @@ def _sync(root: Path) -> None:
 def _exchange(partial: Path, out: Path) -> None:
     """Put `partial` under its final name; an older phantom there leaves only once it is."""
     if not out.exists() or not any(out.iterdir()):
-        os.replace(partial, out)
+        partial.replace(out)
         return
     old = Path(tempfile.mkdtemp(prefix=f".{out.name}.old-", dir=out.parent))
-    os.replace(out, old)
-    os.replace(partial, out)
+    out.replace(old)
+    partial.replace(out)
     shutil.rmtree(old)
