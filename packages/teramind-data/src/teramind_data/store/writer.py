@@ -1,0 +1,523 @@
+"""Write a store shard by shard, in any order and from many processes; it counts as written only at the end.
+
+A store is built under its final name but says ``complete: false`` until ``finish``, so that a crash leaves something
+that ``open_brain`` refuses and ``resume_brain`` continues.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from teramind_data.errors import IncompleteStoreError, InputError, MissingInputError, OutputExistsError, StoreError
+from teramind_data.geometry import BIN_PX, Box, tiles
+from teramind_data.store.journal import JOURNAL, Journal, store_empty_shards
+from teramind_data.store.layout import ImageLayout, Level, create_level, fast_writes
+from teramind_data.store.location import Location
+from teramind_data.store.metadata import (
+    consolidated,
+    group_json,
+    read_root,
+    spatialdata_attributes,
+    strict_attributes,
+    write_root,
+)
+from teramind_data.store.molecules import Batch, write_molecules
+from teramind_data.store.pyramid import halve
+from teramind_data.store.reader import Brain, StoreBlock, missing_parts, open_brain, read_block
+from teramind_data.store.schema import SCHEMA_VERSION, BrainSpec, ImageSpec, Section
+
+if TYPE_CHECKING:
+    import zarr
+
+__all__ = ["BrainWriter", "ImageWriter", "append_image", "create_brain", "refresh_metadata", "resume_brain", "store_state"]
+
+#: All that a store of ours ever has at its top; anything else there was put by somebody else.
+_OURS = frozenset({"zarr.json", "images", "labels", "points", "shapes", "tables", "molecules", JOURNAL})
+
+State = Literal["absent", "empty", "foreign", "incomplete", "complete"]
+
+
+def store_state(url: str | os.PathLike[str]) -> State:
+    """What lies at ``url``: nothing, an empty folder, something not ours, or a store of ours."""
+    location = Location(url)
+    if not location.occupied():
+        return "empty" if location.is_local and location.path.is_dir() else "absent"
+    try:
+        root = read_root(location)
+    except StoreError:
+        return "foreign"
+    block = (root or {}).get("attributes", {}).get("teramind")
+    if not isinstance(block, dict) or "schema_version" not in block:
+        return "foreign"
+    return "complete" if block.get("complete") is True else "incomplete"
+
+
+def _clear_output(location: Location, overwrite: bool) -> None:
+    """Make room for a new store, or raise OutputExistsError; only what we made is ever deleted."""
+    state = store_state(location.url)
+    if state in ("absent", "empty"):
+        return
+    if state == "foreign":
+        raise OutputExistsError(
+            "output exists and is no store of ours",
+            where=location,
+            remedy="Choose another name; it is never overwritten",
+        )
+    if not overwrite:
+        raise OutputExistsError(
+            "output exists",
+            where=location,
+            found=f"{'a' if state == 'complete' else 'an'} {state} store",
+            remedy="Choose another name, or pass --overwrite",
+        )
+    foreign = sorted(name for name in location.children() if name not in _OURS)
+    if foreign or (location.is_local and location.path.is_symlink()):
+        raise OutputExistsError(
+            "output holds things that are not ours",
+            where=location,
+            found=", ".join(foreign[:5]) or "a symbolic link",
+            remedy="Move them away or choose another name",
+        )
+    # A crash in between must leave something that is recognised as ours and refused as incomplete.
+    root = read_root(location) or {}
+    write_root(location, {**root["attributes"]["teramind"], "complete": False})
+    for name in sorted(location.children() - {"zarr.json"}):
+        location.delete_tree(name)
+    location.delete("zarr.json")
+
+
+class ImageWriter:
+    """Writes one image: level 0 by whole shards, its online levels with them, the others at the end."""
+
+    def __init__(self, location: Location, layout: ImageLayout) -> None:
+        self.location = location
+        self.layout = layout
+        self.journal = Journal(location, layout)
+        self._arrays: dict[int, zarr.Array] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_arrays": {}}
+
+    def create(self) -> None:
+        """Metadata of both flavours and arrays without data."""
+        self.journal.clear()
+        self.location.write(f"{self.layout.image.path}/zarr.json", group_json(spatialdata_attributes(self.layout)))
+        self.location.write(f"{self.layout.array_group}/zarr.json", group_json(strict_attributes(self.layout)))
+        for level in self.layout.levels:
+            create_level(self.location.zarr_store(read_only=False), self.layout, level)
+
+    def _array(self, level: int) -> zarr.Array:
+        import zarr
+
+        if level not in self._arrays:
+            with fast_writes(self.location.is_local):
+                self._arrays[level] = zarr.open_array(
+                    store=self.location.zarr_store(read_only=False), path=self.layout.array_path(level), mode="r+"
+                )
+        return self._arrays[level]
+
+    def pending(self) -> list[tuple[int, Box]]:
+        """Shards without a journal entry."""
+        edge = self.layout.levels[0].shard
+        done = self.journal.done()
+        return [(z, b) for z, b in self.layout.shards() if (z, b.y0 // edge, b.x0 // edge) not in done]
+
+    def write(self, z: int, box: Box | None, values: ArrayLike) -> None:
+        """Write a union of whole shards of section ``z``; see ``BrainWriter.write``."""
+        first = self.layout.levels[0]
+        box = first.box if box is None else box
+        self.layout.check_unit(z, box)
+        block = self._checked(np.asarray(values), box)
+        for part in tiles(box, first.shard):
+            inner = part.shift(-box.y0, -box.x0).slices
+            self._write_shard(z, part.y0 // first.shard, part.x0 // first.shard, block[(..., *inner)])
+
+    def _checked(self, block: NDArray[Any], box: Box) -> NDArray[Any]:
+        image = self.layout.image
+        expected = box.shape if image.labels else (len(image.channels), *box.shape)
+        if block.shape != expected:
+            raise InputError("block has another shape than its box", image.name, expected, block.shape)
+        if block.dtype != np.dtype(image.dtype):
+            raise InputError(
+                "block has another type than its image",
+                where=image.name,
+                expected=image.dtype,
+                found=block.dtype,
+                remedy="Convert it, looking at its range first",
+            )
+        return block
+
+    def _write_shard(self, z: int, iy: int, ix: int, block: NDArray[Any]) -> None:
+        empty = []
+        for level in self.layout.levels:
+            if not level.online:
+                break
+            if level.index:
+                block = halve(block, self.layout.image.reduce, level.dtype)
+            if not self._put(level, z, iy, ix, block):
+                empty.append(level.index)
+        self.journal.mark(z, iy, ix, empty)
+
+    def _put(self, level: Level, z: int, iy: int, ix: int, block: NDArray[Any]) -> bool:
+        """Store one shard, or nothing where it holds only zeros; whether it was stored."""
+        # What an interrupted writer left may be torn, and a shard at the rim would be merged into it.
+        self.location.delete(self.layout.chunk_key(level.index, z, iy, ix))
+        if not block.any():
+            return False
+        self._array(level.index)[(..., z, *level.shard_box(iy, ix).slices)] = block
+        return True
+
+    def finish(self) -> None:
+        """Build the coarser levels, check that every shard is there, and list the empty ones."""
+        empties = self.journal.empties()
+        for level in self.layout.levels:
+            numbers = set(empties.get(level.index, ())) if level.online else self._coarse(level)
+            self._verify(level, numbers)
+            store_empty_shards(self.location, self.layout, level.index, numbers)
+
+    def _coarse(self, level: Level) -> set[int]:
+        """Build one level from the one below, a shard at a time; the numbers of its empty shards."""
+        below = self.layout.levels[level.index - 1]
+        source = self._array(below.index)
+        empty = set()
+        for z in range(self.layout.brain.n_sections):
+            for iy, ix in level.shards(level.box):
+                box = level.shard_box(iy, ix).refine(2).intersect(below.box)
+                if box is None:
+                    raise StoreError("pyramid levels do not fit", where=self.layout.array_path(level.index))
+                block = halve(np.asarray(source[(..., z, *box.slices)]), self.layout.image.reduce, level.dtype)
+                if not self._put(level, z, iy, ix, block):
+                    empty.add(self.layout.linear(level.index, z, iy, ix))
+        return empty
+
+    def _verify(self, level: Level, empty: set[int]) -> None:
+        """MissingShard-like check before anybody relies on the store: stored and empty shards are all shards."""
+        found = self.location.keys(f"{self.layout.array_path(level.index)}/c")
+        prefix = f"{self.layout.array_path(level.index)}/c/"
+        for z in range(self.layout.brain.n_sections):
+            for iy, ix in level.shards(level.box):
+                key = self.layout.chunk_key(level.index, z, iy, ix)
+                listed = self.layout.linear(level.index, z, iy, ix) in empty
+                if not listed and key.removeprefix(prefix) not in found:
+                    raise IncompleteStoreError(
+                        "shard was written and is gone",
+                        where=f"{self.location}/{key}",
+                        remedy="Check the disk and write the store again",
+                    )
+
+
+class BrainWriter:
+    """Writes a store; see ``create_brain``. Picklable: workers write different shards of the same store."""
+
+    def __init__(self, location: Location, spec: BrainSpec) -> None:
+        self._location = location
+        self.spec = spec
+        self._images: dict[str, ImageWriter] = {}
+        self._region_names: dict[int, str] = {}
+
+    @property
+    def url(self) -> str:
+        """Where the store lies."""
+        return self._location.url
+
+    def _save(self) -> None:
+        write_root(self._location, _block(self.spec, self._specs(), self._region_names, complete=False))
+
+    def _specs(self) -> list[ImageSpec]:
+        return [writer.layout.image for writer in self._images.values()]
+
+    def _attach(self, block: StoreBlock) -> None:
+        self._region_names = dict(block.region_names)
+        for image in block.images.values():
+            self._images[image.name] = ImageWriter(self._location, ImageLayout(image, self.spec))
+
+    def image(self, name: str) -> ImageWriter:
+        """The writer of one element; StoreError naming those that are declared."""
+        if name not in self._images:
+            raise StoreError("store has no such image", self.url, name, ", ".join(self._images))
+        return self._images[name]
+
+    def add_image(self, image: ImageSpec) -> None:
+        """Declare an image before writing it.
+
+        Raises:
+            OutputExistsError: where there is one of this name.
+        """
+        if image.name in self._images:
+            raise OutputExistsError("image exists", where=f"{self.url}/{image.path}", remedy="Choose another name")
+        writer = ImageWriter(self._location, ImageLayout(image, self.spec))
+        # Declared before it is created: an image on disk that nobody knows of could never be missed.
+        self._images[image.name] = writer
+        writer.create()
+        _label_index(self._location, self._specs())
+        self._save()
+
+    def add_labels(
+        self,
+        name: str,
+        dtype: str = "uint8",
+        *,
+        names: Mapping[int, str] | None = None,
+        array: ArrayLike | None = None,
+    ) -> None:
+        """Declare a label image at bin resolution, (z, y / 16, x / 16), and write it where ``array`` is given.
+
+        Args:
+            name: ``tissue`` or ``regions``, or another.
+            dtype: unsigned integer type.
+            names: what the values of ``regions`` mean.
+            array: the whole label image.
+        """
+        self.add_image(ImageSpec(name, (), dtype, BIN_PX, "mode", labels=True))
+        if names:
+            self._region_names = {int(k): str(v) for k, v in names.items()}
+            self._save()
+        if array is not None:
+            values = np.asarray(array)
+            expected = (self.spec.n_sections, *(n // BIN_PX for n in self.spec.canvas))
+            if values.shape != expected:
+                raise InputError("labels have another shape than the store", name, expected, values.shape)
+            for z, plane in enumerate(values.astype(dtype, casting="safe") if values.dtype != bool else values):
+                self.write(name, z, None, plane.astype(dtype))
+
+    def shards(self, name: str) -> list[tuple[int, Box]]:
+        """Units of writing of an element: section and box in pixels of its level 0."""
+        return self.image(name).layout.shards()
+
+    def pending(self, name: str) -> list[tuple[int, Box]]:
+        """Units that are not written yet, for resuming."""
+        return self.image(name).pending()
+
+    def write(self, name: str, z: int, box: Box | None, values: ArrayLike) -> None:
+        """Write part of a section and its pyramid.
+
+        Args:
+            name: element.
+            z: section index.
+            box: union of whole shards in pixels of the element's level 0 (bins for expression and labels), cut at
+                the rim; the whole section where None.
+            values: (c, h, w), labels (h, w); exactly the element's type.
+
+        Raises:
+            InputError: where box, shape or type do not fit.
+        """
+        self.image(name).write(z, box, values)
+
+    def write_molecules(self, batches: Iterable[Batch]) -> int:
+        """Write the transcripts of the whole brain; see ``molecules.write_molecules``. Returns their number."""
+        self._location.delete(f"{JOURNAL}/molecules")
+        self._location.delete_tree("molecules")
+        total = write_molecules(self._location, self.spec, batches)
+        self._location.write(f"{JOURNAL}/molecules", str(total).encode())
+        return total
+
+    def set_sections(self, sections: Sequence[Section]) -> None:
+        """Replace the section table (QC and sources may be known late); names and z stay."""
+        new = replace(self.spec, sections=tuple(sections))
+        if not new.same_layout(self.spec):
+            raise InputError("sections differ from those the store was made for", where=self.url)
+        self._respec(new)
+
+    def set_provenance(self, provenance: Mapping[str, Any]) -> None:
+        """Replace the provenance."""
+        self._respec(replace(self.spec, provenance=dict(provenance)))
+
+    def _respec(self, spec: BrainSpec) -> None:
+        self.spec = spec
+        for writer in self._images.values():
+            writer.layout = ImageLayout(writer.layout.image, spec)
+        self._save()
+
+    def finish(self) -> Brain:
+        """Check that everything is written, build the coarser levels and close the store.
+
+        Raises:
+            IncompleteStoreError: naming what is missing; nothing is changed then.
+        """
+        parts = missing_parts(self._location, read_block(self._location))
+        if parts != ["the closing metadata"]:
+            raise IncompleteStoreError(
+                "store cannot be finished",
+                where=self.url,
+                found="missing " + ", ".join(parts),
+                remedy="Write the missing parts first",
+            )
+        for writer in self._images.values():
+            writer.finish()
+        molecules = self._location.exists(f"{JOURNAL}/molecules")
+        block = _block(self.spec, self._specs(), self._region_names, complete=False, molecules=molecules)
+        metadata = consolidated(self._location)
+        # One object, written last, makes the store whole.
+        write_root(self._location, {**block, "complete": True}, metadata)
+        self._location.delete_tree(JOURNAL)
+        return open_brain(self.url)
+
+
+def _block(
+    spec: BrainSpec,
+    images: Sequence[ImageSpec],
+    region_names: Mapping[int, str],
+    *,
+    complete: bool,
+    molecules: bool = False,
+) -> dict[str, Any]:
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "complete": complete,
+        **spec.to_dict(),
+        "images": [image.to_dict() for image in images],
+        "region_names": {str(k): v for k, v in region_names.items()},
+        "molecules": molecules,
+    }
+
+
+def _label_index(location: Location, images: Sequence[ImageSpec]) -> None:
+    """``images/`` and ``labels/`` group metadata; the latter lists its members as OME-Zarr wants it."""
+    location.write("images/zarr.json", group_json({}))
+    names = [image.name for image in images if image.labels]
+    if names:
+        location.write("labels/zarr.json", group_json({"ome": {"version": "0.5", "labels": names}}))
+
+
+def create_brain(url: str | os.PathLike[str], spec: BrainSpec, *, overwrite: bool = False) -> BrainWriter:
+    """Begin a store with the images its kind needs: morphology, and for an atlas expression.
+
+    Args:
+        url: local path or any URL that fsspec knows.
+        spec: everything known before the first pixel.
+        overwrite: replace a store of ours; anything else is never touched.
+
+    Raises:
+        OutputExistsError: where something is there that may not be replaced.
+    """
+    location = Location(url)
+    _clear_output(location, overwrite)
+    writer = BrainWriter(location, spec)
+    writer._save()
+    writer.add_image(spec.morphology())
+    if spec.kind == "atlas":
+        writer.add_image(spec.expression())
+    return writer
+
+
+def resume_brain(url: str | os.PathLike[str], spec: BrainSpec | None = None) -> BrainWriter:
+    """Continue an unfinished store; ``BrainWriter.pending`` says what is left.
+
+    Args:
+        url: the store.
+        spec: where given, what is being asked for; must agree with what the store was begun with.
+
+    Raises:
+        MissingInputError, StoreError: where there is no store of ours.
+        OutputExistsError: where it is complete already.
+        InputError: where it was begun with another specification.
+    """
+    location = Location(url)
+    if not location.occupied():
+        raise MissingInputError("store not found", where=location, remedy="Create it first")
+    block = read_block(location)
+    if block.complete:
+        raise OutputExistsError("store is complete already", where=location, remedy="Pass --overwrite to replace it")
+    if spec is not None and not spec.same_layout(block.spec):
+        raise InputError(
+            "unfinished store was begun with other settings",
+            where=location,
+            remedy="Repeat the settings it was begun with, or pass --overwrite",
+        )
+    writer = BrainWriter(location, block.spec if spec is None else spec)
+    writer._attach(block)
+    if spec is not None:
+        # A crash may have fallen between creating the store and declaring its second image.
+        for image in (spec.morphology(), *([spec.expression()] if spec.kind == "atlas" else [])):
+            if image.name not in writer._images:
+                writer.add_image(image)
+        writer._save()
+    return writer
+
+
+def _unlisted(location: Location, images: Iterable[ImageSpec]) -> tuple[str, ...]:
+    """Images that an interrupted append left behind: they have a journal and nobody lists them."""
+    listed = {image.path for image in images}
+    begun = {f"{kind}/{name}" for kind in ("images", "labels") for name in location.children(f"{JOURNAL}/{kind}")}
+    return tuple(sorted(begun - listed))
+
+
+def refresh_metadata(url: str | os.PathLike[str]) -> None:
+    """Write consolidated metadata of a complete store anew, after elements were added to it."""
+    location = Location(url)
+    block = read_block(location)
+    root = read_root(location)
+    if not block.complete or root is None:
+        # Metadata is consolidated when the store is finished; before, it would only grow stale.
+        return
+    skip = _unlisted(location, block.images.values())
+    write_root(location, root["attributes"]["teramind"], consolidated(location, skip))
+
+
+def append_image(
+    url: str | os.PathLike[str],
+    image: ImageSpec,
+    blocks: Iterable[tuple[int, Box | None, ArrayLike]],
+    *,
+    overwrite: bool = False,
+) -> None:
+    """Add an image to a complete store; it is listed, and so visible, only when it is whole.
+
+    Args:
+        url: a complete store.
+        image: what to add, e.g. attention maps at ``step`` 16.
+        blocks: ``(section, box, values)`` as for ``BrainWriter.write``, together covering every shard.
+        overwrite: replace an appended image of this name.
+
+    Raises:
+        OutputExistsError: where there is one of this name; morphology and expression are never replaced.
+        IncompleteStoreError: where the store is unfinished or the blocks do not cover the image.
+    """
+    location = Location(url)
+    brain = open_brain(url)
+    old = read_block(location)
+    if image.path in old.images:
+        if not overwrite or image.name in ("morphology", "expression"):
+            raise OutputExistsError(
+                "image exists", f"{location}/{image.path}", remedy="Choose another name, or pass --overwrite"
+            )
+        del old.images[image.path]
+        _list_images(location, old, skip=(image.path,))
+        location.delete_tree(image.path)
+    elif location.exists(f"{image.path}/zarr.json") and image.path not in _unlisted(location, old.images.values()):
+        raise OutputExistsError("element exists and is not ours", f"{location}/{image.path}", remedy="Rename yours")
+    writer = ImageWriter(location, ImageLayout(image, brain.spec))
+    # The journal comes first: what an interrupted run leaves must be known for ours.
+    location.write(f"{writer.journal.prefix}/begun", b"")
+    location.delete_tree(image.path)
+    writer.create()
+    location.write(f"{writer.journal.prefix}/begun", b"")
+    for z, box, values in blocks:
+        writer.write(z, box, values)
+    left = len(writer.pending())
+    if left:
+        raise IncompleteStoreError(
+            "image cannot be added",
+            where=f"{location}/{image.path}",
+            found=f"missing {left} of {len(writer.layout.shards())} shards",
+            remedy="Give every shard",
+        )
+    writer.finish()
+    old.images[image.path] = image
+    _list_images(location, old, skip=_unlisted(location, old.images.values()))
+    writer.journal.clear()
+
+
+def _list_images(location: Location, block: StoreBlock, skip: tuple[str, ...]) -> None:
+    root = read_root(location)
+    if root is None:
+        raise StoreError("store vanished", where=location)
+    _label_index(location, list(block.images.values()))
+    listed = {**root["attributes"]["teramind"], "images": [image.to_dict() for image in block.images.values()]}
+    write_root(location, listed, consolidated(location, skip))
