@@ -1,0 +1,145 @@
+"""Stores that are compared: opened, checked against the real one, and the tiles and patches in which they are read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from teramind_data.errors import InputError, StoreError
+from teramind_data.geometry import Box, tiles
+
+from teramind_eval.results import Role
+
+if TYPE_CHECKING:
+    from teramind_data.store import Brain
+
+#: Pixel sizes that differ by less (relative) are the same number written differently.
+_PIXEL_TOLERANCE = 1e-6
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A store in a report: how it is called, what part it plays, and the open store."""
+
+    label: str
+    role: Role
+    brain: Brain
+
+
+def open_store(url: str, label: str, role: Role, *, incomplete: bool = False) -> Compared:
+    """Open a store for a report; an incomplete one only where asked for.
+
+    Raises
+    ------
+    MissingInputError, IncompleteStoreError, StoreError
+        from the store, naming it.
+    InputError
+        where the real store holds no molecules, which say where tissue is.
+    """
+    from teramind_data.store import open_brain
+
+    brain = open_brain(url, incomplete=incomplete)
+    if role == "real" and not brain.has_molecules:
+        raise InputError(
+            "the real store holds no molecules",
+            where=url,
+            expected="an atlas store as written by `teramind-data ingest`",
+            found=f"kind {brain.kind!r}",
+            remedy="Give the atlas as --real and the other store as --generated or --control NAME=STORE",
+        )
+    return Compared(label, role, brain)
+
+
+def check_comparable(real: Brain, other: Compared) -> None:
+    """Raise InputError, in one line, where a store cannot be laid over the real one pixel by pixel."""
+    brain = other.brain
+    remedy = f"Give the store that --real {real.url} was generated from, or generate it again from that atlas"
+    facts: tuple[tuple[str, object, object], ...] = (
+        ("stains", real.stains, brain.stains),
+        ("canvas (height, width) px", tuple(real.canvas), tuple(brain.canvas)),
+        ("number of sections", len(real.sections), len(brain.sections)),
+        ("section names", [s.name for s in real.sections], [s.name for s in brain.sections]),
+    )
+    if abs(real.pixel_size_um - brain.pixel_size_um) > _PIXEL_TOLERANCE * real.pixel_size_um:
+        raise InputError(
+            f"pixel size of {other.label} differs from the real brain's",
+            where=brain.url,
+            expected=f"{real.pixel_size_um} um",
+            found=f"{brain.pixel_size_um} um",
+            remedy=remedy,
+        )
+    for what, expected, found in facts:
+        if expected != found:
+            raise InputError(
+                f"{what} of {other.label} differ from the real brain's",
+                where=brain.url,
+                expected=expected,
+                found=found,
+                remedy=remedy,
+            )
+
+
+def tissue_boxes(brain: Brain, section: int, box: Box, size: int) -> list[Box]:
+    """Tiles of `size` px that hold molecules of the real atlas; `box` starts on the tile grid and lies in the canvas.
+
+    Tiles cut at the canvas's rim to less than half are left out.
+    """
+    y, x, _ = brain.molecules.read(section, box)
+    columns = -(-box.width // size)
+    rows = -(-box.height // size)
+    index = (np.asarray(y, np.int64) - box.y0) // size * columns + (np.asarray(x, np.int64) - box.x0) // size
+    counts = np.bincount(index, minlength=rows * columns)
+    return [
+        tile
+        for tile, count in zip(tiles(box, size), counts, strict=True)
+        if count and min(tile.shape) * 2 >= size
+    ]
+
+
+def tissue_blocks(brain: Brain, section: int, size: int) -> list[Box]:
+    """Blocks of `size` px of a section that hold any molecule, row-major."""
+    canvas = Box(0, brain.canvas[0], 0, brain.canvas[1])
+    return [block for block in tiles(canvas, size) if len(brain.molecules.read(section, block)[0])]
+
+
+def warn_about(real: Brain, others: Sequence[Compared]) -> list[str]:
+    """What a reader must know before believing the numbers: incomplete stores, other panels, other seeds."""
+    found = []
+    for one in (Compared("the real brain", "real", real), *others):
+        if not one.brain.complete:
+            found.append(f"{one.label} ({one.brain.url}) is incomplete: its writing never finished.")
+    generated = [one for one in others if one.role == "generated"]
+    for one in others:
+        found += _panel_warning(real, one)
+    for control in (one for one in others if one.role == "control"):
+        for run in generated:
+            found += _control_warning(run, control)
+    return found
+
+
+def _panel_warning(real: Brain, other: Compared) -> list[str]:
+    if real.panel is None or other.brain.panel is None:
+        return []
+    lacking = [gene for gene in other.brain.panel if gene not in real.panel]
+    if not lacking:
+        return []
+    some = ", ".join(lacking[:3])
+    return [f"{other.label} was made from {len(lacking)} genes that the real brain lacks ({some}, ...)."]
+
+
+def _control_warning(run: Compared, control: Compared) -> list[str]:
+    mine, theirs = run.brain.provenance, control.brain.provenance
+    found = []
+    for key in ("checkpoint", "steps"):
+        if key in mine and key in theirs and mine[key] != theirs[key]:
+            found.append(f"{control.label} differs from {run.label} in {key}: it is no control of it.")
+    return found
+
+
+def read_stain(brain: Brain, section: int, box: Box, stain: str) -> np.ndarray:
+    """One stain of a section's box, uint8 `(y, x)`; StoreError names a store without that stain."""
+    if stain not in brain.stains:
+        raise StoreError("store lacks a stain", where=brain.url, expected=stain, found=", ".join(brain.stains))
+    return np.asarray(brain.read("morphology", section, box)[brain.stains.index(stain)])

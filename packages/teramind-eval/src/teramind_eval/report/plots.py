@@ -1,0 +1,288 @@
+"""The page's plots: matplotlib, each drawn for light and for dark, as PNG bytes.
+
+Colours are those of Okabe and Ito (told apart by people with any colour vision); line styles and markers differ too.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from teramind_eval.attention.trends import LEVEL_EDGES, Trend
+from teramind_eval.results import TOGETHER, StoreResult
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Scheme = Literal["light", "dark"]
+FloatArray = npt.NDArray[np.float64]
+
+_INK: dict[Scheme, tuple[str, str, str]] = {
+    # text, grid, panel behind the plot (that of style.css)
+    "light": ("#1d2733", "#dfe5ec", "#ffffff"),
+    "dark": ("#dfe7f1", "#2c3947", "#151d27"),
+}
+_PALETTE: dict[Scheme, dict[str, str]] = {
+    "light": {"real": "#2f3b48", "generated": "#0072b2", "control": "#d55e00"},
+    "dark": {"real": "#e8eef5", "generated": "#56b4e9", "control": "#e69f00"},
+}
+_MORE: dict[Scheme, tuple[str, ...]] = {
+    "light": ("#d55e00", "#009e73", "#aa4499", "#997700"),
+    "dark": ("#e69f00", "#4fd1a5", "#e58fc0", "#f0e442"),
+}
+_STYLES = ("-", "--", "-.", ":")
+_MARKERS = ("o", "s", "^", "D")
+_DPI = 200
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A plot in both schemes, PNG bytes, with its size in CSS pixels."""
+
+    light: bytes
+    dark: bytes
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class Look:
+    """How one store is drawn."""
+
+    label: str
+    colour: str
+    style: str
+    marker: str
+
+
+def looks(stores: Sequence[StoreResult], scheme: Scheme) -> dict[str, Look]:
+    """Colour, line and marker of each store, the same in all plots."""
+    out: dict[str, Look] = {}
+    controls = 0
+    for index, store in enumerate(stores):
+        colour = _PALETTE[scheme][store.role]
+        if store.role == "control":
+            colour = _MORE[scheme][controls % len(_MORE[scheme])]
+            controls += 1
+        out[store.label] = Look(store.label, colour, _STYLES[index % 4], _MARKERS[index % 4])
+    return out
+
+
+def draw(size: tuple[float, float], paint: Callable[[Figure, Scheme], None]) -> Plot:
+    """Draw a figure of `size` inches twice, once a scheme."""
+    import matplotlib as mpl
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure as MakeFigure
+
+    images: dict[Scheme, bytes] = {}
+    schemes: tuple[Scheme, ...] = ("light", "dark")
+    for scheme in schemes:
+        with mpl.rc_context(_style(scheme)):
+            figure = MakeFigure(figsize=size, layout="constrained")
+            FigureCanvasAgg(figure)
+            paint(figure, scheme)
+            buffer = io.BytesIO()
+            # Software and date would make equal plots differ.
+            figure.savefig(buffer, format="png", dpi=_DPI, metadata={"Software": None})
+            images[scheme] = buffer.getvalue()
+    return Plot(images["light"], images["dark"], round(size[0] * 100), round(size[1] * 100))
+
+
+def _style(scheme: Scheme) -> dict[str, Any]:
+    text, grid, panel = _INK[scheme]
+    return {
+        "font.family": ["DejaVu Sans"],
+        "font.size": 9.5,
+        "axes.titlesize": 10.5,
+        "axes.titleweight": "bold",
+        "axes.titlelocation": "left",
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.edgecolor": grid,
+        "axes.labelcolor": text,
+        "axes.grid": True,
+        "axes.axisbelow": True,
+        "grid.color": grid,
+        "grid.linewidth": 0.7,
+        "text.color": text,
+        "xtick.color": text,
+        "ytick.color": text,
+        "xtick.major.size": 0,
+        "ytick.major.size": 0,
+        "legend.frameon": False,
+        "figure.facecolor": panel,
+        "axes.facecolor": panel,
+        "savefig.facecolor": panel,
+        "lines.linewidth": 1.8,
+    }
+
+
+def section_curves(stores: Sequence[StoreResult]) -> Plot:
+    """PSNR and SSIM by section: mean over tissue tiles, band of one standard deviation."""
+
+    def paint(figure: Figure, scheme: Scheme) -> None:
+        style = looks(stores, scheme)
+        panels = (("psnr_db", "PSNR (dB)"), ("ssim", "SSIM"))
+        for axes, (measure, title) in zip(figure.subplots(1, 2), panels, strict=True):
+            for store in stores:
+                if not store.brain.image:
+                    continue
+                look = style[store.label]
+                values = [getattr(one.scores.image[TOGETHER], measure) for one in store.sections]
+                place = np.array([one.z_um for one in store.sections])
+                mean = np.array([np.nan if v.mean is None else v.mean for v in values])
+                spread = np.array([0.0 if v.sd is None else v.sd for v in values])
+                axes.fill_between(place, mean - spread, mean + spread, color=look.colour, alpha=0.16, linewidth=0)
+                axes.plot(
+                    place, mean, look.style, marker=look.marker, markersize=4.5, color=look.colour, label=look.label
+                )
+            axes.set_title(title)
+            axes.set_xlabel("section position z (µm)")
+            axes.set_ylabel(title)
+        figure.legend(*axes.get_legend_handles_labels(), loc="outside upper right", ncols=4)
+
+    return draw((9.2, 3.3), paint)
+
+
+def f1_by_section(stores: Sequence[StoreResult]) -> Plot | None:
+    """Centroid F1 against the truth by section; None without truth."""
+    scored = [one for one in stores if one.brain.nuclei.against_truth is not None]
+    if not scored:
+        return None
+
+    def paint(figure: Figure, scheme: Scheme) -> None:
+        style = looks(stores, scheme)
+        axes = figure.subplots()
+        for store in scored:
+            look = style[store.label]
+            values = [one.scores.nuclei.against_truth for one in store.sections]
+            axes.plot(
+                [one.z_um for one in store.sections],
+                [np.nan if value is None else value.f1 for value in values],
+                look.style,
+                marker=look.marker,
+                markersize=4.5,
+                color=look.colour,
+                label=look.label,
+            )
+        axes.set(ylim=(-0.02, 1.04), xlabel="section position z (µm)", ylabel="centroid F1")
+        axes.set_title("Nuclei found where the true ones are")
+        figure.legend(loc="outside upper right", ncols=4)
+
+    return draw((9.2, 2.8), paint)
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """Values of one store as shares in common bins."""
+
+    label: str
+    edges: FloatArray
+    shares: FloatArray
+    mean: float | None
+
+
+def distributions(stores: Sequence[StoreResult], panels: Sequence[tuple[str, Sequence[Histogram]]]) -> Plot:
+    """Distributions side by side: steps of equal area, a tick at each mean. `panels`: (axis label, one a store)."""
+
+    def paint(figure: Figure, scheme: Scheme) -> None:
+        style = looks(stores, scheme)
+        grid: Sequence[Axes] = np.atleast_1d(figure.subplots(1, len(panels)))
+        for axes, (title, histograms) in zip(grid, panels, strict=True):
+            for one in histograms:
+                look = style[one.label]
+                filled = look.label == stores[0].label
+                axes.stairs(
+                    one.shares * 100,
+                    one.edges,
+                    color=look.colour,
+                    linewidth=1.8,
+                    linestyle=look.style,
+                    label=look.label,
+                )
+                if filled:
+                    axes.stairs(one.shares * 100, one.edges, color=look.colour, alpha=0.14, fill=True)
+                if one.mean is not None:
+                    axes.axvline(one.mean, color=look.colour, linewidth=1.2, linestyle=look.style, alpha=0.8)
+            axes.set(xlabel=title, ylabel="share (%)", ylim=(0, None))
+        figure.legend(*grid[0].get_legend_handles_labels(), loc="outside upper right", ncols=4)
+
+    return draw((9.2, 3.3), paint)
+
+
+def attention_beside_expression(
+    expression: FloatArray, maps: Sequence[tuple[str, FloatArray]], genes: str, um_across: float
+) -> Plot:
+    """A section's expression and its attention maps, log2 levels, each with its colour bar."""
+
+    def paint(figure: Figure, scheme: Scheme) -> None:
+        panels = [(f"Expression of {genes}", expression, "log2(counts + 1)")]
+        panels += [(f"Attention, {name}", level, "log2(n·map + 1)") for name, level in maps]
+        high = max((float(level.max()) for _, level in maps), default=1.0) or 1.0
+        extent = (0.0, um_across, um_across * expression.shape[0] / expression.shape[1], 0.0)
+        for index, (axes, (title, values, unit)) in enumerate(
+            zip(figure.subplots(1, len(panels), sharey=True), panels, strict=True)
+        ):
+            top = (float(values.max()) or 1.0) if index == 0 else high
+            colours = "viridis" if index == 0 else "magma"
+            image = axes.imshow(values, cmap=colours, vmin=0, vmax=top, extent=extent, interpolation="nearest")
+            axes.set_title(title, fontsize=9)
+            axes.set_xlabel("x (µm)")
+            axes.grid(visible=False)
+            if index == 0:
+                axes.set_ylabel("y (µm)")
+            figure.colorbar(image, ax=axes, location="bottom", shrink=0.85, label=unit, pad=0.02)
+
+    return draw((9.6, 3.6), paint)
+
+
+def trend_plot(channels: Sequence[tuple[str, Trend, Sequence[Trend]]]) -> Plot:
+    """Density of blocks with the line, its 95 % band, and thin lines of single sections, one panel a channel."""
+
+    def paint(figure: Figure, scheme: Scheme) -> None:
+        colour = _PALETTE[scheme]["generated"]
+        accent = _MORE[scheme][0]
+        grid = np.atleast_1d(figure.subplots(1, len(channels), sharex=True, sharey=True))
+        for axes, (name, trend, sections) in zip(grid, channels, strict=True):
+            _density(axes, trend, colour)
+            line = trend.line
+            if line is not None:
+                seen = np.flatnonzero(trend.density.sum(axis=1))
+                x = np.linspace(LEVEL_EDGES[seen[0]], LEVEL_EDGES[seen[-1] + 1], 80)
+                for section in sections:
+                    if section.line is not None:
+                        axes.plot(x, section.line.at(x), color=accent, linewidth=0.8, alpha=0.55)
+                band = line.band(x)
+                axes.fill_between(x, line.at(x) - band, line.at(x) + band, color=accent, alpha=0.3, linewidth=0)
+                axes.plot(x, line.at(x), color=accent)
+                note = f"slope {line.slope:.2f}, r = {line.correlation:.2f}\nn = {line.n:,} blocks"
+                axes.text(0.04, 0.96, note, transform=axes.transAxes, va="top", fontsize=8.5)
+            axes.set_title(name, fontsize=9.5)
+            axes.set_xlabel("expression, log2(counts + 1)")
+        grid[0].set_ylabel("attention, log2(n·map + 1)")
+
+    return draw((9.6, 3.6), paint)
+
+
+def _density(axes: Axes, trend: Trend, colour: str) -> None:
+    from matplotlib.colors import LinearSegmentedColormap, LogNorm, to_rgba
+
+    # 0.4 log2 units a cell: fine enough to see a shape, coarse enough to hold more than one block.
+    step = 4
+    size = trend.density.shape[0] // step
+    cells = trend.density[: size * step, : size * step].reshape(size, step, size, step).sum(axis=(1, 3))
+    if not cells.any():
+        return
+    ramp = LinearSegmentedColormap.from_list("blocks", [to_rgba(colour, 0.12), to_rgba(colour, 0.95)])
+    edges = LEVEL_EDGES[:: step]
+    shown = np.ma.masked_equal(cells.T, 0)
+    axes.pcolormesh(edges, edges, shown, cmap=ramp, norm=LogNorm(1, max(2, int(cells.max()))), linewidth=0)
+    rows, columns = np.flatnonzero(cells.any(axis=1)), np.flatnonzero(cells.any(axis=0))
+    axes.set_xlim(edges[rows[0]] - 0.2, edges[rows[-1] + 1] + 0.2)
+    axes.set_ylim(min(0.0, edges[columns[0]]), edges[columns[-1] + 1] * 1.25)

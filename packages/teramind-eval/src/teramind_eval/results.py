@@ -1,0 +1,194 @@
+"""What a report measured, as plain data: the schema of `metrics.json` and of `metrics.parquet`.
+
+Every number is a float or an int; what could not be measured is None. `docs/guides/report.md` explains each field.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from teramind_eval.metrics.accumulate import IntegerDistribution, Moments
+from teramind_eval.morphometry.compare import Match
+
+SCHEMA_VERSION = 1
+
+#: Name under which scores of all stains together are kept.
+TOGETHER = "together"
+
+Role = Literal["real", "generated", "control"]
+
+
+@dataclass(frozen=True, slots=True)
+class Statistic:
+    """Mean, sample standard deviation and number of values."""
+
+    mean: float | None
+    sd: float | None
+    n: int
+
+    @classmethod
+    def of(cls, moments: Moments, scale: float = 1.0) -> Statistic:
+        """From streamed moments, values multiplied by `scale`."""
+        if moments.n == 0:
+            return cls(None, None, 0)
+        return cls(moments.mean * scale, _finite(moments.sd * scale), moments.n)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageScores:
+    """Likeness of a store's images to the real ones over tissue tiles, for one stain or all together."""
+
+    psnr_db: Statistic
+    ssim: Statistic
+
+
+@dataclass(frozen=True, slots=True)
+class MatchScores:
+    """Nuclei matched one to one with reference nuclei, at most one nuclear radius apart."""
+
+    f1: float
+    precision: float
+    recall: float
+    true_positive: int
+    false_positive: int
+    false_negative: int
+
+    @classmethod
+    def of(cls, match: Match) -> MatchScores:
+        """From a match."""
+        return cls(
+            match.f1,
+            match.precision,
+            match.recall,
+            match.true_positive,
+            match.false_positive,
+            match.false_negative,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Distances:
+    """How far a distribution lies from the real brain's."""
+
+    wasserstein: float | None
+    kolmogorov_smirnov: float | None
+
+    @classmethod
+    def of(cls, real: IntegerDistribution, other: IntegerDistribution, scale: float = 1.0) -> Distances:
+        """Wasserstein distance in the unit that `scale` gives; the KS statistic has none."""
+        earth, gap = real.distances(other)
+        return cls(_finite(earth * scale), _finite(gap))
+
+
+@dataclass(frozen=True, slots=True)
+class NucleiScores:
+    """Nuclei found in a store's DAPI."""
+
+    count: int
+    per_patch: Statistic
+    area_px: Statistic
+    area_um2: Statistic
+    per_patch_to_real: Distances | None = None
+    area_um2_to_real: Distances | None = None
+    against_truth: MatchScores | None = None
+    against_real: MatchScores | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """All measures of one section or one brain. `image` maps a stain, or "together", to scores; empty for the real."""
+
+    image: dict[str, ImageScores]
+    nuclei: NucleiScores
+
+
+@dataclass(frozen=True, slots=True)
+class SectionScores:
+    """Measures of one section."""
+
+    index: int
+    name: str
+    z_um: float
+    scores: Scores
+
+
+@dataclass(frozen=True, slots=True)
+class StoreResult:
+    """Measures of one store. Brain values pool the tiles, patches and nuclei of all sections."""
+
+    label: str
+    role: Role
+    url: str
+    brain: Scores
+    sections: tuple[SectionScores, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TrendScores:
+    """Attention against expression: a straight line through log2 levels of blocks; section None is the whole brain."""
+
+    map: str
+    channel: str
+    genes: tuple[str, ...]
+    section: int | None
+    n: int
+    slope: float | None
+    intercept: float | None
+    correlation: float | None
+    residual_sd: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """Everything a report says in numbers."""
+
+    settings: dict[str, Any]
+    inputs: dict[str, Any]
+    warnings: tuple[str, ...]
+    stores: tuple[StoreResult, ...]
+    trends: tuple[TrendScores, ...] = ()
+    versions: dict[str, str] = field(default_factory=dict)
+    schema_version: int = SCHEMA_VERSION
+
+    def store(self, role: Role) -> tuple[StoreResult, ...]:
+        """The stores that play a role, in the order given."""
+        return tuple(one for one in self.stores if one.role == role)
+
+    def to_json(self) -> str:
+        """`metrics.json`."""
+        return json.dumps(asdict(self), indent=1, allow_nan=False) + "\n"
+
+
+def long_table(results: Results) -> Iterator[dict[str, Any]]:
+    """Rows of `metrics.parquet`: one a store, section (-1 for the brain), stain and measure, with mean, SD and n."""
+    for store in results.stores:
+        levels = [(-1, "brain", store.brain), *((s.index, s.name, s.scores) for s in store.sections)]
+        for index, name, scores in levels:
+            head = {"store": store.label, "role": store.role, "section": index, "name": name}
+            for measure, stain, value in _values(scores):
+                yield {**head, "measure": measure, "stain": stain, **asdict(value)}
+
+
+def _values(scores: Scores) -> Iterator[tuple[str, str, Statistic]]:
+    for stain, image in scores.image.items():
+        yield "psnr_db", stain, image.psnr_db
+        yield "ssim", stain, image.ssim
+    nuclei = scores.nuclei
+    yield "nuclei_per_patch", "DAPI", nuclei.per_patch
+    yield "nuclear_area_px", "DAPI", nuclei.area_px
+    yield "nuclear_area_um2", "DAPI", nuclei.area_um2
+    for against, match in (("truth", nuclei.against_truth), ("real", nuclei.against_real)):
+        if match is None:
+            continue
+        found, wanted = match.true_positive + match.false_positive, match.true_positive + match.false_negative
+        yield f"centroid_f1_against_{against}", "DAPI", Statistic(match.f1, None, wanted)
+        yield f"centroid_precision_against_{against}", "DAPI", Statistic(match.precision, None, found)
+        yield f"centroid_recall_against_{against}", "DAPI", Statistic(match.recall, None, wanted)
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
