@@ -23,7 +23,8 @@ _PLAIN_INTERVAL_S = 5.0
 class Advance(Protocol):
     """Tells the progress display that ``n`` more units are done."""
 
-    def __call__(self, n: float = 1) -> None: ...
+    def __call__(self, n: float = 1) -> None:
+        """Count ``n`` more units as done."""
 
 
 def run_cli(app: typer.Typer, argv: Sequence[str] | None = None) -> NoReturn:

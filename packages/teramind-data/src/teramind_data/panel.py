@@ -69,7 +69,9 @@ class Panel:
         if not names:
             raise PanelError("panel is empty", expected="at least one gene", remedy="Give a panel with genes")
         if "" in names:
-            raise PanelError("panel has a blank name", where=f"gene {names.index('') + 1}", remedy="Remove it")
+            raise PanelError(
+                "panel has a blank name", where=f"gene {names.index('') + 1}", remedy="Remove it"
+            )
         index: dict[str, int] = {}
         for position, name in enumerate(names):
             key = canonical(name)

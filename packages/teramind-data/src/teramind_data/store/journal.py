@@ -80,7 +80,9 @@ def _array_json(location: Location, layout: ImageLayout, level: int) -> dict[str
     key = f"{layout.array_path(level)}/zarr.json"
     raw = location.read(key)
     if raw is None:
-        raise StoreError("array is missing from the store", where=f"{location}/{key}", remedy="Write the store again")
+        raise StoreError(
+            "array is missing from the store", where=f"{location}/{key}", remedy="Write the store again"
+        )
     data: dict[str, Any] = json.loads(raw)
     return data
 

@@ -23,6 +23,7 @@ __all__ = ["ImageLayout", "Level", "codecs_for", "create_level", "fast_writes"]
 #: Nested group with the strict OME-Zarr flavour and the arrays.
 OME_GROUP = "ome.zarr"
 
+
 @dataclass(frozen=True)
 class Level:
     """One array of a pyramid.
@@ -61,7 +62,9 @@ class Level:
         """Pixels of a shard, cut at the rim."""
         box = Box.from_shape((self.shard, self.shard), (iy * self.shard, ix * self.shard)).intersect(self.box)
         if box is None:
-            raise GeometryError("no such shard", where=f"level {self.index}", found=(iy, ix), expected=self.grid)
+            raise GeometryError(
+                "no such shard", where=f"level {self.index}", found=(iy, ix), expected=self.grid
+            )
         return box
 
 

@@ -19,7 +19,14 @@ from teramind_data.errors import StoreError
 from teramind_data.store.layout import OME_GROUP, ImageLayout
 from teramind_data.store.location import Location
 
-__all__ = ["consolidated", "group_json", "read_root", "spatialdata_attributes", "strict_attributes", "write_root"]
+__all__ = [
+    "consolidated",
+    "group_json",
+    "read_root",
+    "spatialdata_attributes",
+    "strict_attributes",
+    "write_root",
+]
 
 #: Version strings that SpatialData 0.7 writes and needs (container 0.2, raster 0.3).
 SPATIALDATA_CONTAINER = {"version": "0.2", "spatialdata_software_version": "0.7.3"}
@@ -90,7 +97,8 @@ def spatialdata_attributes(layout: ImageLayout) -> dict[str, Any]:
     """Attributes of the element's group: SpatialData's flavour, its datasets inside the nested group."""
     axes = _axes(layout, None)
     relative = [
-        [*([] if layout.image.labels else [1.0]), 1.0, 2.0**level.index, 2.0**level.index] for level in layout.levels
+        [*([] if layout.image.labels else [1.0]), 1.0, 2.0**level.index, 2.0**level.index]
+        for level in layout.levels
     ]
     named = [{**axis, **({"unit": "unit"} if axis["type"] == "space" else {})} for axis in axes]
     to_global = {
@@ -128,7 +136,11 @@ def read_root(location: Location) -> dict[str, Any] | None:
             raise ValueError("not an object")
     except ValueError as error:
         raise StoreError(
-            "store metadata is not readable", f"{location}/zarr.json", "a JSON object", error, "Write the store again"
+            "store metadata is not readable",
+            f"{location}/zarr.json",
+            "a JSON object",
+            error,
+            "Write the store again",
         ) from None
     return root
 
@@ -158,7 +170,9 @@ def consolidated(location: Location, skip: tuple[str, ...] = ()) -> dict[str, An
             try:
                 node = json.loads(raw)
             except ValueError as error:
-                raise StoreError("metadata is not readable", f"{location}/{child}/zarr.json", "JSON", error) from None
+                raise StoreError(
+                    "metadata is not readable", f"{location}/{child}/zarr.json", "JSON", error
+                ) from None
             # A nested group's own consolidated copy would only grow stale inside ours.
             node.pop("consolidated_metadata", None)
             if node.get("node_type") == "group":

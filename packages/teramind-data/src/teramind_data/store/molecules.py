@@ -129,7 +129,9 @@ def _checked(spec: BrainSpec, section: int, *values: ArrayLike) -> tuple[NDArray
         raise InputError("molecules of an unknown section", None, f"0..{spec.n_sections - 1}", section)
     arrays = [np.asarray(v) for v in values]
     if len({a.shape for a in arrays}) != 1 or arrays[0].ndim != 1:
-        raise InputError("molecule columns differ in length", f"section {section}", found=[a.shape for a in arrays])
+        raise InputError(
+            "molecule columns differ in length", f"section {section}", found=[a.shape for a in arrays]
+        )
     for array, name, limit in zip(arrays, _COLUMNS, (*spec.canvas, genes), strict=True):
         if array.size and array.dtype.kind not in "ui":
             raise InputError("molecule column is no integer", f"section {section}, {name}", found=array.dtype)
@@ -237,6 +239,18 @@ class Molecules:
         y, x, gene = (np.concatenate(column) for column in zip(*parts, strict=True))
         return y, x, gene
 
+    def totals(self, section: int) -> NDArray[np.int64]:
+        """Molecules of each gene in a section, (genes,), streamed."""
+        self._check_section(section)
+        offsets = self._offsets(section)
+        genes = 0 if self._spec.panel is None else len(self._spec.panel)
+        out = np.zeros(genes, np.int64)
+        for start in range(int(offsets[0]), int(offsets[-1]), _SHARD):
+            out += np.bincount(
+                self._column("gene", start, min(start + _SHARD, int(offsets[-1]))), minlength=genes
+            )
+        return out
+
     def counts(
         self, section: int, box: Box, genes: Sequence[int] | NDArray[np.int64] | None = None
     ) -> NDArray[np.uint16]:
@@ -265,5 +279,7 @@ class Molecules:
         flat = (channel[keep] * rows + row) * columns + column
         counted = np.bincount(flat, minlength=len(chosen) * rows * columns)
         if counted.size and int(counted.max()) > np.iinfo(np.uint16).max:
-            raise InputError("a bin holds too many molecules", f"section {section}, {box}", "<= 65535", counted.max())
+            raise InputError(
+                "a bin holds too many molecules", f"section {section}, {box}", "<= 65535", counted.max()
+            )
         return counted.reshape(len(chosen), rows, columns).astype(np.uint16)

@@ -19,7 +19,7 @@ from teramind_data.errors import (
 )
 from teramind_data.geometry import BIN_PX, Box, Window
 from teramind_data.panel import Panel
-from teramind_data.store.journal import JOURNAL, Journal, Ranges, empty_shards, in_ranges, to_ranges
+from teramind_data.store.journal import Journal, Ranges, empty_shards, in_ranges, to_ranges
 from teramind_data.store.layout import ImageLayout
 from teramind_data.store.location import Location
 from teramind_data.store.metadata import read_root
@@ -99,7 +99,7 @@ def missing_parts(location: Location, block: StoreBlock) -> list[str]:
         total, done = len(layout.shards()), len(Journal(location, layout).done())
         if done < total:
             out.append(f"{total - done} of {total} shards of {image.name}")
-    if block.spec.kind == "atlas" and not location.exists(f"{JOURNAL}/molecules"):
+    if block.spec.kind == "atlas" and not block.has_molecules:
         out.append("molecules")
     return out or ["the closing metadata"]
 
@@ -236,7 +236,10 @@ class Brain:
             if path in self._block.images:
                 return ImageLayout(self._block.images[path], self.spec)
         raise StoreError(
-            "store has no such image", where=self.url, expected=name, found=", ".join(self.images + self.labels)
+            "store has no such image",
+            where=self.url,
+            expected=name,
+            found=", ".join(self.images + self.labels),
         )
 
     def _array(self, layout: ImageLayout, level: int) -> zarr.Array:
@@ -306,7 +309,9 @@ class Brain:
                 raise MissingShardError(
                     "shard is missing and not listed as empty",
                     where=f"{self.url}/{key}",
-                    remedy="Restore the object or write the store again" if self.complete else "It is not written yet",
+                    remedy="Restore the object or write the store again"
+                    if self.complete
+                    else "It is not written yet",
                 )
             self._present.add(key)
 

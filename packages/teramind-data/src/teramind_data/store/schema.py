@@ -81,7 +81,9 @@ class ImageSpec:
                 "image needs channels and labels have none", self.name, found=f"{len(self.channels)} channels"
             )
         if self.labels and np.dtype(self.dtype).kind != "u":
-            raise InputError("labels need an unsigned integer type", self.name, "uint8, uint16, ...", self.dtype)
+            raise InputError(
+                "labels need an unsigned integer type", self.name, "uint8, uint16, ...", self.dtype
+            )
         if np.dtype(self.dtype).kind not in "uif":
             raise InputError("image type is not numeric", self.name, "integer or float", self.dtype)
 
@@ -133,7 +135,9 @@ class BrainSpec:
         if self.kind not in ("atlas", "generated"):
             raise InputError("unknown kind of store", expected="atlas or generated", found=self.kind)
         if min(self.canvas) < BIN_PX or self.canvas[0] % BIN_PX or self.canvas[1] % BIN_PX:
-            raise InputError("canvas does not fit the bins", expected=f"multiples of {BIN_PX}", found=self.canvas)
+            raise InputError(
+                "canvas does not fit the bins", expected=f"multiples of {BIN_PX}", found=self.canvas
+            )
         if not (math.isfinite(self.pixel_size_um) and self.pixel_size_um > 0):
             raise InputError("pixel size is not a length", expected="um > 0", found=self.pixel_size_um)
         if not self.sections or [s.index for s in self.sections] != list(range(len(self.sections))):
@@ -232,7 +236,9 @@ class BrainSpec:
 
     def same_layout(self, other: BrainSpec) -> bool:
         """Whether a store begun with one may be continued with the other: all but sections' notes and provenance."""
-        bare = [replace(s, provenance={}, sections=tuple(_bare(x) for x in s.sections)) for s in (self, other)]
+        bare = [
+            replace(s, provenance={}, sections=tuple(_bare(x) for x in s.sections)) for s in (self, other)
+        ]
         return bare[0] == bare[1]
 
 

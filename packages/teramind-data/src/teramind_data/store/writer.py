@@ -14,7 +14,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from teramind_data.errors import IncompleteStoreError, InputError, MissingInputError, OutputExistsError, StoreError
+from teramind_data.errors import (
+    IncompleteStoreError,
+    InputError,
+    MissingInputError,
+    OutputExistsError,
+    StoreError,
+)
 from teramind_data.geometry import BIN_PX, Box, tiles
 from teramind_data.store.journal import JOURNAL, Journal, store_empty_shards
 from teramind_data.store.layout import ImageLayout, Level, create_level, fast_writes
@@ -35,7 +41,15 @@ from teramind_data.store.schema import SCHEMA_VERSION, BrainSpec, ImageSpec, Sec
 if TYPE_CHECKING:
     import zarr
 
-__all__ = ["BrainWriter", "ImageWriter", "append_image", "create_brain", "refresh_metadata", "resume_brain", "store_state"]
+__all__ = [
+    "BrainWriter",
+    "ImageWriter",
+    "append_image",
+    "create_brain",
+    "refresh_metadata",
+    "resume_brain",
+    "store_state",
+]
 
 #: All that a store of ours ever has at its top; anything else there was put by somebody else.
 _OURS = frozenset({"zarr.json", "images", "labels", "points", "shapes", "tables", "molecules", JOURNAL})
@@ -107,8 +121,12 @@ class ImageWriter:
     def create(self) -> None:
         """Metadata of both flavours and arrays without data."""
         self.journal.clear()
-        self.location.write(f"{self.layout.image.path}/zarr.json", group_json(spatialdata_attributes(self.layout)))
-        self.location.write(f"{self.layout.array_group}/zarr.json", group_json(strict_attributes(self.layout)))
+        self.location.write(
+            f"{self.layout.image.path}/zarr.json", group_json(spatialdata_attributes(self.layout))
+        )
+        self.location.write(
+            f"{self.layout.array_group}/zarr.json", group_json(strict_attributes(self.layout))
+        )
         for level in self.layout.levels:
             create_level(self.location.zarr_store(read_only=False), self.layout, level)
 
@@ -118,7 +136,9 @@ class ImageWriter:
         if level not in self._arrays:
             with fast_writes(self.location.is_local):
                 self._arrays[level] = zarr.open_array(
-                    store=self.location.zarr_store(read_only=False), path=self.layout.array_path(level), mode="r+"
+                    store=self.location.zarr_store(read_only=False),
+                    path=self.layout.array_path(level),
+                    mode="r+",
                 )
         return self._arrays[level]
 
@@ -191,7 +211,9 @@ class ImageWriter:
                 box = level.shard_box(iy, ix).refine(2).intersect(below.box)
                 if box is None:
                     raise StoreError("pyramid levels do not fit", where=self.layout.array_path(level.index))
-                block = halve(np.asarray(source[(..., z, *box.slices)]), self.layout.image.reduce, level.dtype)
+                block = halve(
+                    np.asarray(source[(..., z, *box.slices)]), self.layout.image.reduce, level.dtype
+                )
                 if not self._put(level, z, iy, ix, block):
                     empty.add(self.layout.linear(level.index, z, iy, ix))
         return empty
@@ -220,6 +242,7 @@ class BrainWriter:
         self.spec = spec
         self._images: dict[str, ImageWriter] = {}
         self._region_names: dict[int, str] = {}
+        self._has_molecules = False
 
     @property
     def url(self) -> str:
@@ -227,13 +250,25 @@ class BrainWriter:
         return self._location.url
 
     def _save(self) -> None:
-        write_root(self._location, _block(self.spec, self._specs(), self._region_names, complete=False))
+        write_root(self._location, self._description())
+
+    def _description(self) -> dict[str, Any]:
+        """The store's block, saying that it is not complete."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "complete": False,
+            **self.spec.to_dict(),
+            "images": [image.to_dict() for image in self._specs()],
+            "region_names": {str(k): v for k, v in self._region_names.items()},
+            "molecules": self._has_molecules,
+        }
 
     def _specs(self) -> list[ImageSpec]:
         return [writer.layout.image for writer in self._images.values()]
 
     def _attach(self, block: StoreBlock) -> None:
         self._region_names = dict(block.region_names)
+        self._has_molecules = block.has_molecules
         for image in block.images.values():
             self._images[image.name] = ImageWriter(self._location, ImageLayout(image, self.spec))
 
@@ -250,7 +285,9 @@ class BrainWriter:
             OutputExistsError: where there is one of this name.
         """
         if image.name in self._images:
-            raise OutputExistsError("image exists", where=f"{self.url}/{image.path}", remedy="Choose another name")
+            raise OutputExistsError(
+                "image exists", where=f"{self.url}/{image.path}", remedy="Choose another name"
+            )
         writer = ImageWriter(self._location, ImageLayout(image, self.spec))
         # Declared before it is created: an image on disk that nobody knows of could never be missed.
         self._images[image.name] = writer
@@ -283,7 +320,9 @@ class BrainWriter:
             expected = (self.spec.n_sections, *(n // BIN_PX for n in self.spec.canvas))
             if values.shape != expected:
                 raise InputError("labels have another shape than the store", name, expected, values.shape)
-            for z, plane in enumerate(values.astype(dtype, casting="safe") if values.dtype != bool else values):
+            for z, plane in enumerate(
+                values.astype(dtype, casting="safe") if values.dtype != bool else values
+            ):
                 self.write(name, z, None, plane.astype(dtype))
 
     def shards(self, name: str) -> list[tuple[int, Box]]:
@@ -311,10 +350,12 @@ class BrainWriter:
 
     def write_molecules(self, batches: Iterable[Batch]) -> int:
         """Write the transcripts of the whole brain; see ``molecules.write_molecules``. Returns their number."""
-        self._location.delete(f"{JOURNAL}/molecules")
+        self._has_molecules = False
+        self._save()
         self._location.delete_tree("molecules")
         total = write_molecules(self._location, self.spec, batches)
-        self._location.write(f"{JOURNAL}/molecules", str(total).encode())
+        self._has_molecules = True
+        self._save()
         return total
 
     def set_sections(self, sections: Sequence[Section]) -> None:
@@ -350,31 +391,11 @@ class BrainWriter:
             )
         for writer in self._images.values():
             writer.finish()
-        molecules = self._location.exists(f"{JOURNAL}/molecules")
-        block = _block(self.spec, self._specs(), self._region_names, complete=False, molecules=molecules)
         metadata = consolidated(self._location)
         # One object, written last, makes the store whole.
-        write_root(self._location, {**block, "complete": True}, metadata)
+        write_root(self._location, {**self._description(), "complete": True}, metadata)
         self._location.delete_tree(JOURNAL)
         return open_brain(self.url)
-
-
-def _block(
-    spec: BrainSpec,
-    images: Sequence[ImageSpec],
-    region_names: Mapping[int, str],
-    *,
-    complete: bool,
-    molecules: bool = False,
-) -> dict[str, Any]:
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "complete": complete,
-        **spec.to_dict(),
-        "images": [image.to_dict() for image in images],
-        "region_names": {str(k): v for k, v in region_names.items()},
-        "molecules": molecules,
-    }
 
 
 def _label_index(location: Location, images: Sequence[ImageSpec]) -> None:
@@ -423,7 +444,9 @@ def resume_brain(url: str | os.PathLike[str], spec: BrainSpec | None = None) -> 
         raise MissingInputError("store not found", where=location, remedy="Create it first")
     block = read_block(location)
     if block.complete:
-        raise OutputExistsError("store is complete already", where=location, remedy="Pass --overwrite to replace it")
+        raise OutputExistsError(
+            "store is complete already", where=location, remedy="Pass --overwrite to replace it"
+        )
     if spec is not None and not spec.same_layout(block.spec):
         raise InputError(
             "unfinished store was begun with other settings",
@@ -444,7 +467,9 @@ def resume_brain(url: str | os.PathLike[str], spec: BrainSpec | None = None) -> 
 def _unlisted(location: Location, images: Iterable[ImageSpec]) -> tuple[str, ...]:
     """Images that an interrupted append left behind: they have a journal and nobody lists them."""
     listed = {image.path for image in images}
-    begun = {f"{kind}/{name}" for kind in ("images", "labels") for name in location.children(f"{JOURNAL}/{kind}")}
+    begun = {
+        f"{kind}/{name}" for kind in ("images", "labels") for name in location.children(f"{JOURNAL}/{kind}")
+    }
     return tuple(sorted(begun - listed))
 
 
@@ -490,8 +515,12 @@ def append_image(
         del old.images[image.path]
         _list_images(location, old, skip=(image.path,))
         location.delete_tree(image.path)
-    elif location.exists(f"{image.path}/zarr.json") and image.path not in _unlisted(location, old.images.values()):
-        raise OutputExistsError("element exists and is not ours", f"{location}/{image.path}", remedy="Rename yours")
+    elif location.exists(f"{image.path}/zarr.json") and image.path not in _unlisted(
+        location, old.images.values()
+    ):
+        raise OutputExistsError(
+            "element exists and is not ours", f"{location}/{image.path}", remedy="Rename yours"
+        )
     writer = ImageWriter(location, ImageLayout(image, brain.spec))
     # The journal comes first: what an interrupted run leaves must be known for ours.
     location.write(f"{writer.journal.prefix}/begun", b"")
@@ -519,5 +548,8 @@ def _list_images(location: Location, block: StoreBlock, skip: tuple[str, ...]) -
     if root is None:
         raise StoreError("store vanished", where=location)
     _label_index(location, list(block.images.values()))
-    listed = {**root["attributes"]["teramind"], "images": [image.to_dict() for image in block.images.values()]}
+    listed = {
+        **root["attributes"]["teramind"],
+        "images": [image.to_dict() for image in block.images.values()],
+    }
     write_root(location, listed, consolidated(location, skip))

@@ -1,0 +1,206 @@
+"""SpatialData elements of a store that are no images: transcripts as points, sections as a table.
+
+Needs pandas, pyarrow and anndata (not spatialdata itself: what it reads is written here directly, a section at a
+time, so that a brain's transcripts never lie in memory together).
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from teramind_data.errors import InputError, OutputExistsError, StoreError
+from teramind_data.geometry import Box
+from teramind_data.store import Brain, Location, open_brain, refresh_metadata
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["POINTS", "TABLE", "write_points", "write_sections_table"]
+
+#: Element names.
+POINTS = "transcripts"
+TABLE = "sections"
+
+#: Height in canvas pixels of the strips in which a section's molecules are converted.
+_STRIP_PX = 4096
+
+
+def write_points(url: str | os.PathLike[str], *, overwrite: bool = False) -> int:
+    """Write ``points/transcripts`` from the store's molecules, and return how many.
+
+    Columns ``x``, ``y``, ``z`` (float32, um from the canvas corner: centres of pixel and of section, by the median
+    spacing), ``gene`` (categorical) and ``section`` (int32 index). The store may be complete or not yet; its
+    molecules must be written.
+
+    Raises:
+        OutputExistsError: where the element exists and ``overwrite`` is not set.
+        StoreError: where the store has no molecules.
+    """
+    brain = open_brain(url, incomplete=True)
+    location = Location(url)
+    group = f"points/{POINTS}"
+    _make_room(location, group, overwrite)
+    total = 0
+    for part, frame in enumerate(_frames(brain)):
+        # An empty first part keeps the columns known where there are no molecules at all.
+        location.write(f"{group}/points.parquet/part.{part}.parquet", _parquet(frame))
+        total += len(frame)
+    location.write("points/zarr.json", _group({}))
+    axes = [{"name": name, "type": "space", "unit": "unit"} for name in "xyz"]
+    to_global = {
+        "type": "identity",
+        "input": {"name": "xyz", "axes": axes},
+        "output": {"name": "global", "axes": axes},
+    }
+    attributes = {
+        "encoding-type": "ngff:points",
+        "axes": ["x", "y", "z"],
+        "coordinateTransformations": [to_global],
+        "spatialdata_attrs": {"feature_key": "gene", "version": "0.2"},
+    }
+    # The group's metadata comes last: without it nobody takes the files for an element.
+    location.write(f"{group}/zarr.json", _group(attributes))
+    refresh_metadata(url)
+    return total
+
+
+def _frames(brain: Brain) -> Iterator[pd.DataFrame]:
+    """Molecules as data frames, at most a strip of a section each; empty strips are left out but the first."""
+    import pandas as pd
+
+    height, width = brain.canvas
+    genes = () if brain.panel is None else brain.panel.genes
+    first = True
+    for section in brain.sections:
+        for y0 in range(0, height, _STRIP_PX):
+            y, x, gene = brain.molecules.read(section.index, Box(y0, min(y0 + _STRIP_PX, height), 0, width))
+            if not len(y) and not first:
+                continue
+            first = False
+            z = (section.index + 0.5) * brain.z_spacing_um
+            yield pd.DataFrame(
+                {
+                    "x": ((x + 0.5) * brain.pixel_size_um).astype(np.float32),
+                    "y": ((y + 0.5) * brain.pixel_size_um).astype(np.float32),
+                    "z": np.full(len(y), z, np.float32),
+                    "gene": pd.Categorical.from_codes(gene.astype(np.int32), categories=list(genes)),
+                    "section": np.full(len(y), section.index, np.int32),
+                }
+            )
+
+
+def _parquet(frame: pd.DataFrame) -> bytes:
+    buffer = io.BytesIO()
+    frame.to_parquet(buffer, engine="pyarrow", compression="zstd", index=False)
+    return buffer.getvalue()
+
+
+def write_sections_table(
+    url: str | os.PathLike[str],
+    counts: ArrayLike | None = None,
+    *,
+    excluded: Sequence[Mapping[str, Any]] = (),
+    overwrite: bool = False,
+) -> None:
+    """Write ``tables/sections``: one row a section, one column a gene of the panel.
+
+    ``obs`` holds index, true z in um, distance to the section before, and source, registration and QC as JSON; ``X``
+    the molecules of each gene in each section; ``uns["excluded"]`` (JSON) the sections left out and why.
+
+    Args:
+        url: the store, complete or not.
+        counts: (sections, genes); where None, counted from the molecules. A store without any has no ``X``.
+        excluded: sections that were left out.
+        overwrite: replace the table.
+
+    Raises:
+        OutputExistsError: where the table exists and ``overwrite`` is not set.
+        InputError: where ``counts`` has another shape.
+        StoreError: where the store has no panel.
+    """
+    import anndata
+    import pandas as pd
+    import zarr
+
+    brain = open_brain(url, incomplete=True)
+    location = Location(url)
+    if brain.panel is None:
+        raise StoreError("store has no panel, so no table of genes", where=location)
+    shape = (brain.n_sections, len(brain.panel))
+    values = _sums(brain) if counts is None else np.asarray(counts)
+    if values is not None and values.shape != shape:
+        raise InputError("counts have another shape than sections and genes", location, shape, values.shape)
+    _make_room(location, f"tables/{TABLE}", overwrite)
+    obs = pd.DataFrame(
+        _rows(brain), index=pd.Index([section.name for section in brain.sections], name="section")
+    )
+    table = anndata.AnnData(
+        X=None if values is None else values.astype(np.float32),
+        obs=obs,
+        var=pd.DataFrame(index=pd.Index(list(brain.panel), name="gene")),
+        uns={"excluded": json.dumps([dict(item) for item in excluded])},
+    )
+    location.write("tables/zarr.json", _group({}))
+    group = zarr.open_group(
+        store=location.zarr_store(read_only=False),
+        path="tables",
+        mode="r+",
+        zarr_format=3,
+        use_consolidated=False,
+    )
+    with warnings.catch_warnings():
+        # anndata warns of zarr's young string type, which SpatialData writes just so.
+        warnings.filterwarnings("ignore", category=UserWarning)
+        warnings.filterwarnings("ignore", category=FutureWarning)
+        anndata.io.write_elem(group, TABLE, table)
+    group[TABLE].attrs.update(
+        {
+            "spatialdata-encoding-type": "ngff:regions_table",
+            "region": None,
+            "region_key": None,
+            "instance_key": None,
+            "version": "0.2",
+        }
+    )
+    refresh_metadata(url)
+
+
+def _rows(brain: Brain) -> dict[str, list[Any]]:
+    sections = brain.sections
+    gaps = [0.0, *(b.z_um - a.z_um for a, b in pairwise(sections))]
+    return {
+        "index": [section.index for section in sections],
+        "z_um": [float(section.z_um) for section in sections],
+        "gap_um": [float(gap) for gap in gaps],
+        "source": [json.dumps(section.source, sort_keys=True) for section in sections],
+        "registration": [json.dumps(section.registration, sort_keys=True) for section in sections],
+        "qc": [json.dumps(section.qc, sort_keys=True) for section in sections],
+    }
+
+
+def _sums(brain: Brain) -> NDArray[np.int64] | None:
+    """(sections, genes) molecules, from the molecules themselves; None where the store has none."""
+    if not brain.has_molecules:
+        return None
+    return np.stack([brain.molecules.totals(section.index) for section in brain.sections])
+
+
+def _make_room(location: Location, group: str, overwrite: bool) -> None:
+    if location.exists(f"{group}/zarr.json") and not overwrite:
+        raise OutputExistsError(
+            "element exists", where=f"{location}/{group}", remedy="Pass overwrite=True to replace it"
+        )
+    location.delete_tree(group)
+
+
+def _group(attributes: dict[str, Any]) -> bytes:
+    return json.dumps({"attributes": attributes, "zarr_format": 3, "node_type": "group"}).encode()
