@@ -195,7 +195,7 @@ def discover(raw: Path, section_spacing_um: float = 100.0) -> Manifest:
         brain=raw.resolve().name,
         section_spacing_um=section_spacing_um,
         regions=regions,
-        sections=tuple(_entry(folder) for folder in folders),
+        sections=tuple(_entry(folder, index * section_spacing_um) for index, folder in enumerate(folders)),
     )
 
 
@@ -207,7 +207,7 @@ def _is_section(path: Path) -> bool:
     return (path / "images").is_dir() or find_transcripts(path) is not None
 
 
-def _entry(folder: Path) -> SectionEntry:
+def _entry(folder: Path, z_um: float) -> SectionEntry:
     found = [file for pattern in _REGISTRATION_PATTERNS for file in sorted(folder.glob(pattern))]
     if len(found) > 1:
         raise InputError(
@@ -217,8 +217,8 @@ def _entry(folder: Path) -> SectionEntry:
             remedy="Name the right one in a manifest, or move the others away",
         )
     if not found:
-        return SectionEntry(folder=folder.name)
-    return SectionEntry(folder=folder.name, registration=RegistrationEntry(file=found[0].name))
+        return SectionEntry(folder=folder.name, z_um=z_um)
+    return SectionEntry(folder=folder.name, z_um=z_um, registration=RegistrationEntry(file=found[0].name))
 
 
 def write_manifest(manifest: Manifest, path: Path, *, overwrite: bool = False) -> None:

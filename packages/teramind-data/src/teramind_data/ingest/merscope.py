@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -180,74 +180,62 @@ def stream_tables(file: Path) -> Iterator[pl.DataFrame]:
 
 
 @dataclass
+class GeneNames:
+    """Numbers for the names met in transcript files, in the order they are met; controls have none."""
+
+    names: list[str] = field(default_factory=list)
+    codes: dict[str, int] = field(default_factory=dict)
+
+    def code(self, name: str) -> int:
+        """The number of a name, or -1 for blanks, negative controls and empty names."""
+        if name not in self.codes:
+            control = not name.strip() or is_control(name)
+            self.codes[name] = -1 if control else len(self.names)
+            if not control:
+                self.names.append(name)
+        return self.codes[name]
+
+    def to_panel(self, panel: Panel) -> NDArray[np.int64]:
+        """Index in the panel of each number, -1 where the panel lacks the gene."""
+        known = panel.lookup()
+        return np.array([known.get(canonical(name), -1) for name in self.names], dtype=np.int64)
+
+
+@dataclass
 class TranscriptCount:
-    """What became of a section's transcripts; ``kept`` are those of the panel with a finite place."""
+    """What a transcript file holds: rows, controls among them, and rows without a finite place."""
 
     rows: int = 0
-    kept: int = 0
     controls: int = 0
-    other_genes: int = 0
     not_finite: int = 0
-    names: dict[str, int] = field(default_factory=dict)  # every name but controls, with its rows
-
-    def as_dict(self) -> dict[str, int]:
-        """Plain numbers for the section table."""
-        return {
-            "transcripts": self.rows,
-            "transcripts_controls": self.controls,
-            "transcripts_other_genes": self.other_genes,
-            "transcripts_not_finite": self.not_finite,
-        }
 
 
 def stream_transcripts(
-    file: Path, panel: Panel | None, count: TranscriptCount
+    file: Path, names: GeneNames, count: TranscriptCount
 ) -> Iterator[tuple[NDArray[np.float64], NDArray[np.int64]]]:
-    """Batches of ``xy`` (n, 2) in section um and ``gene`` (n,), the index in the panel.
+    """Batches of ``xy`` (n, 2) in section um and ``code`` (n,), the number of the gene in ``names``.
 
-    Controls, genes outside the panel and rows without a finite place are dropped and counted in ``count``. Without a
-    panel every gene is kept, with index -1: for looking at what is there (names collect in ``count.names``).
+    Controls and rows without a finite place are dropped and counted.
     """
-    known = None if panel is None else panel.lookup()
-    codes: dict[str, int] = {}
     for table in stream_tables(file):
         xy = np.column_stack([table["global_x"].to_numpy(), table["global_y"].to_numpy()])
-        gene = _encode(table["gene"], codes, known, count)
+        code = _encode(table["gene"], names)
         finite = np.isfinite(xy).all(axis=1)
         count.rows += len(xy)
-        count.controls += int((gene == _CONTROL).sum())
-        count.other_genes += int((gene == _OTHER).sum())
+        count.controls += int((code < 0).sum())
         count.not_finite += int((~finite).sum())
-        keep = finite & (gene >= _KEPT)
-        count.kept += int(keep.sum())
-        yield xy[keep], gene[keep]
+        keep = finite & (code >= 0)
+        yield xy[keep], code[keep]
 
 
-_KEPT, _OTHER, _CONTROL = -1, -2, -3
-
-
-def _encode(
-    names: pl.Series, codes: dict[str, int], known: Mapping[str, int] | None, count: TranscriptCount
-) -> NDArray[np.int64]:
-    """Names to panel indices through a table of the few distinct names of the batch."""
+def _encode(column: pl.Series, names: GeneNames) -> NDArray[np.int64]:
+    """Numbers of a batch's names, looked up once for each distinct name."""
     import polars as pl
 
-    filled = names.fill_null("")
-    table = filled.value_counts(sort=False)
-    distinct: list[str] = table[names.name].to_list()
-    for name, rows in zip(distinct, table["count"].to_list(), strict=True):
-        if name not in codes:
-            codes[name] = _code(name, known)
-        if codes[name] != _CONTROL:
-            count.names[name] = count.names.get(name, 0) + int(rows)
-    mapped = filled.replace_strict(distinct, [codes[name] for name in distinct], return_dtype=pl.Int64)
-    return mapped.to_numpy()
-
-
-def _code(name: str, known: Mapping[str, int] | None) -> int:
-    if not name.strip() or is_control(name):
-        return _CONTROL
-    return _KEPT if known is None else known.get(canonical(name), _OTHER)
+    filled = column.fill_null("")
+    distinct: list[str] = filled.unique(maintain_order=True).to_list()
+    codes = [names.code(name) for name in distinct]
+    return filled.replace_strict(distinct, codes, return_dtype=pl.Int64).to_numpy()
 
 
 def table_genes(folder: SectionFolder) -> tuple[str, ...]:
@@ -262,13 +250,10 @@ def table_genes(folder: SectionFolder) -> tuple[str, ...]:
     return tuple(name for name in header[1:] if name.strip() and not is_control(name))
 
 
-def collect_panel(headers: list[tuple[str, ...]], names: list[Mapping[str, Any]]) -> Panel:
+def collect_panel(headers: Iterable[tuple[str, ...]], names: Iterable[str]) -> Panel:
     """All genes of a brain: those of the gene tables in their order, then others met in transcripts, by name."""
     genes: dict[str, str] = {}
-    for header in headers:
-        for name in header:
-            genes.setdefault(canonical(name), name)
-    for name in sorted({name for section in names for name in section}):
+    for name in (*(name for header in headers for name in header), *sorted(names)):
         genes.setdefault(canonical(name), name)
     if not genes:
         raise InputError(

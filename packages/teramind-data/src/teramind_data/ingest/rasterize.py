@@ -115,6 +115,21 @@ def _source_box(at: NDArray[np.float64], shape: tuple[int, int], margin: int) ->
     return Box(int(low[0]), int(high[0]), int(low[1]), int(high[1])).clip(shape)
 
 
+def sample(slide: Slide, transform: Transform, box: Box, step: int) -> NDArray[Any]:
+    """Every ``step``-th pixel of a canvas box, each the nearest pixel of the slide (0 outside): for statistics."""
+    at = coordinates(transform, box)[:, ::step, ::step]
+    source = _source_box(at, slide.shape, 1)
+    out = np.zeros(at.shape[1:], slide.dtype)
+    if source is None:
+        return out
+    pixels = slide.read(source)
+    inside = _inside(at, Box(0, 1, 0, 1), slide.shape)
+    row = np.clip(np.floor(at[0][inside] + 0.5).astype(np.int64) - source.y0, 0, source.height - 1)
+    column = np.clip(np.floor(at[1][inside] + 0.5).astype(np.int64) - source.x0, 0, source.width - 1)
+    out[inside] = pixels[row, column]
+    return out
+
+
 def push(
     transform: Transform, micron_to_mosaic: Affine, xy_um: NDArray[np.float64]
 ) -> NDArray[np.float64]:

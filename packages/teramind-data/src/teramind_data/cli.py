@@ -1,0 +1,31 @@
+"""The command line ``teramind-data``: raw sections to atlas stores, panels, phantoms."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from teramind_data.commands import info, ingest, manifest, panel, phantom
+from teramind_data.console import run_cli
+
+app = typer.Typer(
+    name="teramind-data",
+    help="Raw sections to atlas stores: phantoms, manifests, ingest, panels. Add --debug for tracebacks.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+for _command in (phantom, manifest, ingest, panel, info):
+    _command.register(app)
+
+
+def main() -> None:
+    """Entry point."""
+    sys.exit(run_cli(app))
+
+
+if __name__ == "__main__":
+    main()

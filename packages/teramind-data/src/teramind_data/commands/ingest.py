@@ -1,0 +1,56 @@
+"""`teramind-data ingest`: one brain's raw sections to an atlas store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+EXAMPLE = """Read one brain's raw section folders into an atlas store (SpatialData and OME-Zarr 0.5).
+
+Sections are taken from --manifest, else RAW/manifest.yaml, else from the folders there are. Inputs are checked before
+the store is begun. Run again, it does nothing where the store was made from the same inputs, and continues an
+unfinished one.
+
+Example:
+
+  teramind-data ingest demo/phantom/raw/A demo/A.zarr
+
+  teramind-data ingest RAW OUT.zarr --manifest manifest.yaml --panel shared.csv
+"""
+
+
+def ingest(
+    raw: Annotated[Path, typer.Argument(help="Folder of one brain: one folder a section.")],
+    out: Annotated[str, typer.Argument(help="Store to write (path or URL).")],
+    manifest: Annotated[Path | None, typer.Option(help="YAML that lists the sections.")] = None,
+    panel: Annotated[
+        Path | None, typer.Option(help="Genes to keep, in this order: a CSV, or another store.")
+    ] = None,
+    section_spacing: Annotated[
+        float, typer.Option(help="um between sections, where no manifest gives z.")
+    ] = 100.0,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a store of ours that is there.")] = False,
+) -> None:
+    """Run the command (its help is `EXAMPLE`)."""
+    from teramind_data.ingest.build import ingest as build
+    from teramind_data.ingest.plan import IngestConfig
+
+    config = IngestConfig(
+        raw=raw, out=out, manifest=manifest, panel=panel, section_spacing_um=section_spacing, overwrite=overwrite
+    )
+    outcome, brain = build(config)
+    if outcome == "up to date":
+        print(f"{out}: up to date (made from the same inputs)")
+        return
+    genes = 0 if brain.panel is None else len(brain.panel)
+    print(
+        f"{out}: written, {brain.n_sections} sections of {brain.canvas[0]} x {brain.canvas[1]} px, {genes} genes, "
+        f"{brain.molecules.total:,} transcripts"
+    )
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to an application."""
+    app.command("ingest", help=EXAMPLE)(ingest)

@@ -1,0 +1,268 @@
+"""Everything about a brain's inputs, found and checked before any output exists."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from teramind_data.errors import InputError, MissingInputError, RegistrationError
+from teramind_data.ingest import merscope
+from teramind_data.ingest.manifest import (
+    MANIFEST_NAME,
+    Manifest,
+    RegistrationEntry,
+    SectionEntry,
+    discover,
+    inside,
+    load_manifest,
+)
+from teramind_data.ingest.merscope import SectionFolder
+from teramind_data.ingest.registration import Direction, canvas_to_image, read_registration
+from teramind_data.ingest.slide import Slide
+from teramind_data.ingest.transforms import IDENTITY, Transform
+from teramind_data.panel import Panel
+
+#: Part of every build's key; raised when the same inputs would give another store.
+INGEST_VERSION = 1
+
+
+@dataclass(frozen=True)
+class IngestConfig:
+    """What `ingest` is asked to do.
+
+    raw: folder of one brain. out: path or URL of the store. manifest: its YAML, else ``raw/manifest.yaml``, else one
+    made from the folder. panel: genes to keep, in their order; else all genes there are.
+    section_spacing_um: for a manifest made from the folder.
+    """
+
+    raw: Path
+    out: str
+    manifest: Path | None = None
+    panel: Path | None = None
+    section_spacing_um: float = 100.0
+    overwrite: bool = False
+
+
+@dataclass(frozen=True)
+class PlannedSection:
+    """One kept section: its files, and S from plane pixels (canvas pixels up to a shift) to image pixels."""
+
+    index: int
+    entry: SectionEntry
+    z_um: float
+    folder: SectionFolder
+    images: Mapping[str, Path]
+    registration: Path | None
+    to_image: Transform
+
+    @property
+    def name(self) -> str:
+        """The section's name in messages and in the store."""
+        return self.entry.title
+
+
+@dataclass(frozen=True)
+class InputFile:
+    """One file that went in: path relative to the raw folder, size, SHA-256."""
+
+    path: str
+    bytes: int
+    sha256: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON."""
+        return {"path": self.path, "bytes": self.bytes, "sha256": self.sha256}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A checked brain, ready to be read."""
+
+    config: IngestConfig
+    manifest: Manifest
+    pixel_size_um: float
+    origin_um: tuple[float, float]
+    stains: tuple[str, ...]
+    sections: tuple[PlannedSection, ...]
+    panel: Panel | None
+    regions: tuple[Path, Path | None] | None
+    inputs: tuple[InputFile, ...]
+
+    @property
+    def key(self) -> str:
+        """SHA-256 of all that determines the store: equal keys build equal stores."""
+        content = {
+            "ingest_version": INGEST_VERSION,
+            "manifest": self.manifest.to_plain(),
+            "panel": None if self.panel is None else list(self.panel),
+            "inputs": [file.to_dict() for file in self.inputs],
+        }
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def make_plan(config: IngestConfig) -> Plan:
+    """Find and check every input of a brain.
+
+    Raises a TeramindError, one line naming the file, for anything missing, unreadable or contradictory. Reads headers,
+    schemas and hashes, not yet the transcripts' rows or the images' pixels.
+    """
+    manifest = _manifest(config)
+    folders = [merscope.read_folder(inside(config.raw, entry.folder, "section folder")) for entry in manifest.kept]
+    for folder in folders:
+        merscope.scan_transcripts(folder.transcripts)
+    stains = _stains(manifest, folders)
+    pixel = manifest.pixel_size_um or _pixel_size(folders)
+    sections = tuple(
+        _section(index, manifest, folder, stains, pixel) for index, folder in enumerate(folders)
+    )
+    regions = _regions(config.raw, manifest)
+    return Plan(
+        config=config,
+        manifest=manifest,
+        pixel_size_um=pixel,
+        origin_um=manifest.origin_um or (0.0, 0.0),
+        stains=stains,
+        sections=sections,
+        panel=None if config.panel is None else load_panel(config.panel),
+        regions=regions,
+        inputs=_inputs(config.raw, sections, regions),
+    )
+
+
+def load_panel(path: str | Path) -> Panel:
+    """A panel from a CSV or text file, or from a store (all genes it has)."""
+    from teramind_data.panel import read_panel
+    from teramind_data.store import open_brain, store_state
+
+    text = str(path)
+    if "://" in text or Path(text).is_dir():
+        if store_state(text) not in ("complete", "incomplete"):
+            raise MissingInputError("no store to take a panel from", where=text, remedy="Give a store or a CSV")
+        panel = open_brain(text).panel
+        if panel is None:
+            raise InputError("store has no panel", where=text, remedy="Give an atlas store or a CSV")
+        return panel
+    return read_panel(text)
+
+
+def _manifest(config: IngestConfig) -> Manifest:
+    if not config.raw.is_dir():
+        raise MissingInputError("folder of raw sections not found", where=config.raw, remedy="Check the path")
+    if config.manifest is not None:
+        return load_manifest(config.manifest)
+    own = config.raw / MANIFEST_NAME
+    return load_manifest(own) if own.is_file() else discover(config.raw, config.section_spacing_um)
+
+
+def _stains(manifest: Manifest, folders: list[SectionFolder]) -> tuple[str, ...]:
+    """The manifest's stains, or those that all sections have (DAPI and PolyT first, beads and the like by name)."""
+    if manifest.stains is not None:
+        return manifest.stains
+    first = set.intersection(*(set(folder.mosaics) for folder in folders))
+    if not first:
+        raise InputError(
+            "sections have no stain in common",
+            expected="at least one, DAPI first",
+            found="; ".join(f"{f.path.name}: {', '.join(f.mosaics)}" for f in folders[:4]),
+            remedy="Exclude sections in the manifest, or restore their mosaics",
+        )
+    known = [stain for stain in ("DAPI", "PolyT") if stain in first]
+    return tuple(known) or tuple(sorted(first))
+
+
+def _pixel_size(folders: list[SectionFolder]) -> float:
+    """The sections' common pixel size from their micron-to-mosaic matrices; they must agree to 1 %."""
+    sizes = [merscope.pixel_size_um(folder) for folder in folders]
+    middle = float(median(sizes))
+    worst = max(range(len(sizes)), key=lambda i: abs(sizes[i] - middle))
+    if abs(sizes[worst] - middle) > 0.01 * middle:
+        raise InputError(
+            "sections differ in pixel size",
+            where=folders[worst].micron_to_mosaic_file,
+            expected=f"{middle:.6g} um",
+            found=f"{sizes[worst]:.6g} um",
+            remedy="Give pixel_size_um in the manifest; the registrations bring all sections to it",
+        )
+    return float(f"{middle:.9g}")  # the inverse of a rounded scale: 0.432, not 0.43200000000000005
+
+
+def _section(
+    index: int, manifest: Manifest, folder: SectionFolder, stains: tuple[str, ...], pixel: float
+) -> PlannedSection:
+    entry = manifest.kept[index]
+    images = {stain: folder.image(stain, manifest.z_plane) for stain in stains}
+    shapes = {}
+    for stain, file in images.items():
+        with Slide(file) as slide:
+            shapes[stain] = slide.shape
+    if len(set(shapes.values())) > 1:
+        raise InputError(
+            "a section's mosaics differ in size",
+            where=folder.path,
+            expected=f"{shapes[stains[0]]} ({stains[0]})",
+            found=", ".join(f"{shape} ({stain})" for stain, shape in shapes.items()),
+            remedy="Restore the mosaics: all stains share one micron-to-mosaic matrix",
+        )
+    registration, file, direction = IDENTITY, None, Direction.ATLAS_UM_TO_SECTION_UM
+    if isinstance(entry.registration, RegistrationEntry):
+        file = inside(folder.path, entry.registration.file, "registration")
+        registration, direction = read_registration(file), entry.registration.direction
+    to_image = canvas_to_image(
+        registration, direction, folder.micron_to_mosaic, pixel, manifest.origin_um or (0.0, 0.0)
+    )
+    _check_scale(to_image, shapes[stains[0]], file or folder.micron_to_mosaic_file)
+    return PlannedSection(index, entry, manifest.z_positions()[index], folder, images, file, to_image)
+
+
+def _check_scale(to_image: Transform, shape: tuple[int, int], file: Path) -> None:
+    """A step of one canvas pixel must be about one image pixel: else direction or units are wrong."""
+    middle = np.array([[shape[1] / 2, shape[0] / 2]])
+    at = to_image.inverse(middle)
+    step = to_image.forward(at + [[1.0, 0.0]]) - to_image.forward(at - [[1.0, 0.0]])
+    length = float(np.hypot(*step[0]) / 2)
+    if not 0.05 < length < 20:
+        raise RegistrationError(
+            "registration's scale is wrong",
+            where=file,
+            expected="about 1 image pixel a canvas pixel",
+            found=f"{length:.3g}",
+            remedy="Check its direction and units in the manifest (registration.direction)",
+        )
+
+
+def _regions(raw: Path, manifest: Manifest) -> tuple[Path, Path | None] | None:
+    if manifest.regions is None:
+        return None
+    labels = inside(raw, manifest.regions.labels, "region labels")
+    names = None if manifest.regions.names is None else inside(raw, manifest.regions.names, "region names")
+    for file in (labels, names):
+        if file is not None and not file.is_file():
+            raise MissingInputError("annotation not found", where=file, remedy="Correct regions in the manifest")
+    return labels, names
+
+
+def _inputs(
+    raw: Path, sections: tuple[PlannedSection, ...], regions: tuple[Path, Path | None] | None
+) -> tuple[InputFile, ...]:
+    files: list[Path] = []
+    for section in sections:
+        folder = section.folder
+        optional = [section.registration, folder.cell_by_gene]
+        files += [folder.transcripts, folder.micron_to_mosaic_file, *section.images.values()]
+        files += [file for file in optional if file is not None]
+    files += [file for file in regions or () if file is not None]
+    return tuple(
+        InputFile(file.relative_to(raw).as_posix(), file.stat().st_size, _sha256(file)) for file in files
+    )
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()

@@ -1,0 +1,81 @@
+"""Where a store came from: inputs with sizes and hashes, software, the configuration as it was resolved."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+from teramind_data.ingest.intensity import HIGH_PERCENTILE, LOW_PERCENTILE
+from teramind_data.ingest.manifest import RegistrationEntry
+
+if TYPE_CHECKING:
+    from teramind_data.ingest.build import Measured
+    from teramind_data.ingest.plan import PlannedSection
+
+_SOFTWARE = ("teramind-data", "numpy", "scipy", "zarr", "polars", "tifffile", "spatialdata")
+
+
+def provenance(measured: Measured) -> dict[str, Any]:
+    """The provenance block of a store (plain JSON). Paths are relative to the raw folder."""
+    plan = measured.plan
+    manifest = plan.manifest
+    return {
+        "tool": "teramind-data ingest",
+        "key": plan.key,
+        "brain": manifest.brain or plan.config.raw.resolve().name,
+        "inputs": [file.to_dict() for file in plan.inputs],
+        "software": {"python": platform.python_version(), **_versions()},
+        "configuration": {
+            "manifest": manifest.to_plain(),
+            "canvas": list(measured.canvas),
+            "origin_um": list(measured.origin_um),
+            "pixel_size_um": plan.pixel_size_um,
+            "stains": list(plan.stains),
+            "interpolation": manifest.interpolation,
+            "panel": "given" if plan.panel is not None else "all genes of the brain",
+        },
+        "intensity": {
+            stain: {
+                "low": window.low,
+                "high": window.high,
+                "from": "manifest"
+                if stain in manifest.intensity
+                else f"percentiles {LOW_PERCENTILE} and {HIGH_PERCENTILE} over tissue",
+            }
+            for stain, window in measured.windows.items()
+        },
+        "excluded": [
+            {"folder": entry.folder, "name": entry.title, "z_um": entry.z_um, "reason": entry.exclude}
+            for entry in manifest.excluded
+        ],
+        "genes_left_out": sorted(measured.dropped),
+    }
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in _SOFTWARE:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed as a package"
+    return found
+
+
+def section_source(section: PlannedSection) -> dict[str, Any]:
+    """The files a section was made from, relative to its folder's parent."""
+    folder = section.folder.path
+    return {
+        "folder": folder.name,
+        "transcripts": section.folder.transcripts.name,
+        "images": {stain: file.relative_to(folder).as_posix() for stain, file in section.images.items()},
+    }
+
+
+def section_registration(section: PlannedSection) -> dict[str, Any]:
+    """The registration a section was placed by."""
+    entry = section.entry.registration
+    if isinstance(entry, RegistrationEntry):
+        return {"file": entry.file, "direction": entry.direction.value}
+    return {"file": "", "direction": "identity"}
