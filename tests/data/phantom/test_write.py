@@ -66,7 +66,7 @@ def test_existing_outputs(tmp_path: Path) -> None:
     before = _files(out)
     assert write_phantom(TINY, out) is False
     other = dataclasses.replace(TINY, seed=5)
-    with pytest.raises(OutputExistsError, match="another configuration.*--overwrite"):
+    with pytest.raises(OutputExistsError, match=r"another configuration.*--overwrite"):
         write_phantom(other, out)
     assert _files(out) == before
     assert write_phantom(other, out, overwrite=True) is True

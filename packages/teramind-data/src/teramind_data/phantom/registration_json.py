@@ -1,10 +1,10 @@
 """Where a section lies on its slide, and the registration file that says so, in ABBA's form.
 
-The map S of a section takes canvas pixels to slide pixels, in both of which pixel i has its centre at
-coordinate i:
+The map S of a section takes canvas pixels to slide pixels, in both of which pixel i has its centre at coordinate
+i::
 
-    canvas px --(x pixel_size / 1000)--> atlas mm --(affine)--> mm --(spline, odd sections)--> mm
-        --(affine)--> slide px
+    canvas px -- x pixel_size_um / 1000 --> atlas mm -- affine --> mm -- spline (odd sections) --> mm
+    mm -- affine --> slide px
 
 The file holds the last three as ``realTransform_0 .. n`` of an InvertibleRealTransformSequence, applied in
 order: atlas mm (x, y, z) to slide pixels. An ``affinetransform3d`` is a 3 x 4 matrix row by row; a

@@ -92,15 +92,20 @@ class Painter:
 
     def background(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
         """Tissue without cells, float32 (2, ...)."""
-        top, right = self.lattice.shape[1] - 1.001, self.lattice.shape[2] - 1.001
-        fy = np.clip(y / BACKGROUND_STEP + 1.0, 0, top)
-        fx = np.clip(x / BACKGROUND_STEP + 1.0, 0, right)
+        _, rows, width = self.lattice.shape
+        fy = np.clip(y / BACKGROUND_STEP + 1.0, 0, rows - 1.001).astype(np.float32)
+        fx = np.clip(x / BACKGROUND_STEP + 1.0, 0, width - 1.001).astype(np.float32)
         iy, ix = fy.astype(np.int32), fx.astype(np.int32)
         ty, tx = fy - iy, fx - ix
-        a = self.lattice
-        upper = a[:, iy, ix] * (1 - tx) + a[:, iy, ix + 1] * tx
-        lower = a[:, iy + 1, ix] * (1 - tx) + a[:, iy + 1, ix + 1] * tx
-        return (upper * (1 - ty) + lower * ty).astype(np.float32)
+        corner = iy * width + ix
+        out = np.empty((2, *np.shape(y)), np.float32)
+        for stain, level in enumerate(self.lattice.reshape(2, -1)):
+            left = level.take(corner)
+            upper = left + (level.take(corner + 1) - left) * tx
+            left = level.take(corner + width)
+            lower = left + (level.take(corner + width + 1) - left) * tx
+            out[stain] = upper + (lower - upper) * ty
+        return out
 
     def _cell(self, cell: np.void, y: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """One cell at points: DAPI, PolyT, distance from its centre (1 on the nucleus's outline)."""
