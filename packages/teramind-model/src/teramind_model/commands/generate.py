@@ -1,0 +1,81 @@
+"""``teramind-model generate``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+__all__ = ["register"]
+
+_HELP = """Generate the images of a brain from its genes, with a trained network.
+
+Stopped anywhere, the same command goes on where it was. Run again when complete, it does nothing.
+
+Example:
+
+    teramind-model generate --atlas C.zarr --checkpoint RUN --out G.zarr
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    app.command("generate", help=_HELP)(command)
+
+
+def command(
+    atlas: Annotated[str, typer.Option(help="Store whose genes are read (from teramind-data ingest).")],
+    checkpoint: Annotated[str, typer.Option(help="Checkpoint, run folder, or 'phantom' for the shipped one.")],
+    out: Annotated[str, typer.Option(help="Store to write.")],
+    steps: Annotated[int, typer.Option(help="DDIM steps; 15 as in the paper.")] = 15,
+    seed: Annotated[int, typer.Option(help="Of the start noise, and of the shuffle.")] = 0,
+    sections: Annotated[str | None, typer.Option(help="Only these of the atlas's sections, FIRST:END.")] = None,
+    roi: Annotated[str | None, typer.Option(help="Only this part, y0:y1,x0:x1 px, grown to whole tiles.")] = None,
+    shuffle_genes: Annotated[
+        bool, typer.Option("--shuffle-genes", help="Control: genes of other tiles, same region and density.")
+    ] = False,
+    genes_from: Annotated[str | None, typer.Option(help="Control: 'neighbour' takes the next section's.")] = None,
+    shuffle_tile: Annotated[
+        int | None, typer.Option(help="Edge of shuffled tiles in px; the patch edge by default.")
+    ] = None,
+    strata: Annotated[int, typer.Option(help="Density strata a region is shuffled within.")] = 4,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    precision: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
+    threads: Annotated[int | None, typer.Option(help="CPU threads; torch's choice by default.")] = None,
+    memory: Annotated[str, typer.Option(help="What a window may take; refused before any work.")] = "4GiB",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the store at OUT.")] = False,
+) -> None:
+    """Parse, run, and say where the result is."""
+    from teramind_data.errors import InputError
+    from teramind_model.generate.config import (
+        Control,
+        GenerateConfig,
+        RunOptions,
+        parse_memory,
+        parse_roi,
+        parse_sections,
+    )
+
+    if genes_from not in (None, "neighbour"):
+        raise InputError("--genes-from is unknown", expected="neighbour", found=genes_from)
+    if shuffle_genes and genes_from:
+        raise InputError("--shuffle-genes and --genes-from exclude each other", remedy="Give one of them")
+    control: Control = "shuffled" if shuffle_genes else "neighbour" if genes_from else "none"
+    config = GenerateConfig(
+        atlas=atlas,
+        checkpoint=checkpoint,
+        out=out,
+        seed=seed,
+        steps=steps,
+        sections=None if sections is None else parse_sections(sections),
+        roi=None if roi is None else parse_roi(roi),
+        control=control,
+        control_tile=shuffle_tile,
+        strata=strata,
+        run=RunOptions(device, precision, threads, parse_memory(memory), overwrite),  # type: ignore[arg-type]
+    )
+    from teramind_model.generate.run import generate
+
+    brain = generate(config)
+    height, width = brain.canvas
+    print(f"{out}: {brain.n_sections} sections of {height} x {width} px, generated with seed {seed}")

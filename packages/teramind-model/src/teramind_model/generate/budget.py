@@ -1,0 +1,84 @@
+"""What the straightforward sampler needs to hold a window, and the refusal of what does not fit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from teramind_data.errors import InputError
+from teramind_data.geometry import BIN_PX, Box
+from teramind_model.network.config import NetworkConfig
+
+__all__ = ["WindowMemory", "check_memory", "window_memory"]
+
+_FLOAT = 4
+_CANVASES = 6
+"""Float images of the canvas alive at once in a DDIM step: x, its padded copy, eps, x0, the next x, the noise."""
+
+_ROW_FACTOR = 4
+"""Skips of one patch row are held for two rows, joined, and cut again for the decoder."""
+
+
+@dataclass(frozen=True)
+class WindowMemory:
+    """Bytes that a window takes, by what takes them."""
+
+    images: int
+    counts: int
+    gene_features: int
+    row: int
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return self.images + self.counts + self.gene_features + self.row
+
+
+def window_memory(network: NetworkConfig, tiles: tuple[int, int]) -> WindowMemory:
+    """Estimate for a canvas of ``tiles = (rows, columns)`` of P x P pixels, float32, weights not counted.
+
+    Gene features are computed once and kept for all steps; images and counts are whole canvases; the network
+    itself works on one row of patches at a time. All but the last grow with the area.
+    """
+    rows, columns = tiles
+    patch, depth = network.patch, network.image_slices
+    patches = (rows + 1) * (columns + 1)
+    bins = patches * network.bins**2
+    # Raw counts as float32, and the integer copy they came from (at most two bytes).
+    counts = network.gene_slices * network.genes * bins * (_FLOAT + 2)
+    a_patch = sum(
+        channels * (patch // 8 << index) ** 2 for index, channels in enumerate(network.gene_channels)
+    )
+    skips = sum(
+        width * network.edge(level) ** 2 * (3 if level else 4) for level, width in enumerate(network.widths)
+    )
+    # The widest concatenation in the decoder: features, skip and genes at full resolution, and its products.
+    work = 6 * (2 * network.channels + network.gene_widths[-1]) * patch**2
+    return WindowMemory(
+        images=_CANVASES * network.stains * depth * rows * columns * patch**2 * _FLOAT,
+        counts=counts,
+        gene_features=patches * a_patch * depth * _FLOAT,
+        row=(columns + 1) * (_ROW_FACTOR * skips + work) * depth * _FLOAT,
+    )
+
+
+def check_memory(network: NetworkConfig, box: Box, limit: int) -> WindowMemory:
+    """The estimate for ``box`` (whole tiles); InputError with number and remedy where it exceeds ``limit`` bytes."""
+    tiles = box.coarsen(network.patch)
+    need = window_memory(network, tiles.shape)
+    if need.total > limit:
+        edge = network.patch
+        while window_memory(network, (2 * edge // network.patch,) * 2).total <= limit and edge < max(box.shape):
+            edge *= 2
+        raise InputError(
+            "a window of this canvas does not fit the memory budget",
+            where=f"{box.height} x {box.width} px, {network.genes} genes in {BIN_PX}-px bins",
+            expected=f"at most {_gib(limit)}",
+            found=f"about {_gib(need.total)}",
+            remedy=f"Raise --memory to {_gib(need.total, up=True)}, or give a --roi of {edge} x {edge} px or less",
+        )
+    return need
+
+
+def _gib(size: int, *, up: bool = False) -> str:
+    value = size / (1 << 30)
+    return f"{value + 0.05:.1f}GiB" if up else f"{value:.2f} GiB"

@@ -1,0 +1,108 @@
+"""What a generation is asked to do."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+from teramind_data.errors import InputError
+from teramind_data.geometry import Box
+
+__all__ = ["Control", "GenerateConfig", "Precision", "RunOptions", "parse_memory", "parse_roi", "parse_sections"]
+
+Control = Literal["none", "shuffled", "neighbour"]
+Precision = Literal["float32", "bfloat16"]
+
+GIB = 1 << 30
+_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": GIB, "t": 1 << 40}
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How to run; nothing here says what the image is, but ``precision`` and ``device`` round differently.
+
+    Attributes:
+        device: ``auto`` (a GPU where there is one), ``cpu``, ``cuda``, ``cuda:1``, ...
+        precision: of the network; ``bfloat16`` runs it under autocast.
+        threads: of the CPU; torch's own choice where None.
+        memory: bytes that a window may take (see ``teramind_model.generate.budget``).
+        overwrite: replace a store that is there already.
+    """
+
+    device: str = "auto"
+    precision: Precision = "float32"
+    threads: int | None = None
+    memory: int = 4 * GIB
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        if self.precision not in get_args(Precision):
+            raise InputError("unknown precision", expected=" or ".join(get_args(Precision)), found=self.precision)
+        if self.threads is not None and self.threads < 1:
+            raise InputError("threads must be positive", expected=">= 1", found=self.threads)
+        if self.memory < 1:
+            raise InputError("memory must be positive", expected="bytes > 0", found=self.memory)
+
+
+@dataclass(frozen=True)
+class GenerateConfig:
+    """One brain, or a part of it, to generate.
+
+    Attributes:
+        atlas: store whose genes are read.
+        checkpoint: checkpoint folder, run folder, or ``phantom`` for the shipped one.
+        out: store to write.
+        seed: of the start noise, and of the shuffle where there is one.
+        steps: DDIM steps (the paper's 15).
+        sections: half-open range of the atlas's sections; all where None.
+        roi: part of the canvas to generate, grown to whole tiles; black outside. The whole canvas where None.
+        control: ``none``: each place's own genes; ``shuffled``: those of another tile of the same region and
+            density; ``neighbour``: those of the next section.
+        control_tile: edge of the shuffled tiles in pixels, a multiple of 16; the patch edge where None.
+        strata: density strata of a region, within which tiles are shuffled.
+    """
+
+    atlas: str
+    checkpoint: str
+    out: str
+    seed: int = 0
+    steps: int = 15
+    sections: tuple[int, int] | None = None
+    roi: Box | None = None
+    control: Control = "none"
+    control_tile: int | None = None
+    strata: int = 4
+    run: RunOptions = field(default_factory=RunOptions)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed < 1 << 64:
+            raise InputError("seed is out of range", expected="0 .. 2^64 - 1", found=self.seed)
+        if self.control not in get_args(Control):
+            raise InputError("unknown control", expected=", ".join(get_args(Control)), found=self.control)
+        if self.strata < 1:
+            raise InputError("strata must be positive", expected=">= 1", found=self.strata)
+
+
+def parse_sections(text: str) -> tuple[int, int]:
+    """``"2:5"`` as (2, 5): sections 2, 3 and 4."""
+    match = re.fullmatch(r"\s*(\d+)\s*:\s*(\d+)\s*", text)
+    if match is None or int(match[1]) >= int(match[2]):
+        raise InputError("sections cannot be read", expected="FIRST:END, for example 2:5", found=repr(text))
+    return int(match[1]), int(match[2])
+
+
+def parse_roi(text: str) -> Box:
+    """``"y0:y1,x0:x1"`` in canvas pixels."""
+    match = re.fullmatch(r"\s*(\d+)\s*:\s*(\d+)\s*,\s*(\d+)\s*:\s*(\d+)\s*", text)
+    if match is None:
+        raise InputError("region cannot be read", expected="y0:y1,x0:x1, for example 0:512,256:768", found=repr(text))
+    return Box(*(int(edge) for edge in match.groups()))
+
+
+def parse_memory(text: str) -> int:
+    """``"4GiB"``, ``"512M"`` or a number of bytes; units count in 1024s."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?\s*", text.lower())
+    if match is None:
+        raise InputError("memory cannot be read", expected="for example 4GiB or 800MiB", found=repr(text))
+    return int(float(match[1]) * _UNITS[match[2]])

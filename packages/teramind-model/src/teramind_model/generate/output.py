@@ -1,0 +1,119 @@
+"""What becomes of what is at the output's name already: nothing, a refusal, a resumption, or "up to date"."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Any, Literal
+
+from teramind_data.errors import OutputExistsError
+from teramind_data.store import Brain, BrainSpec, BrainWriter, create_brain, open_brain, resume_brain, store_state
+
+__all__ = ["Decision", "atlas_identity", "begin", "decide", "software_versions"]
+
+Decision = Literal["create", "resume", "up to date"]
+
+_PACKAGES = ("teramind-data", "teramind-model", "torch", "numpy", "zarr")
+
+
+def atlas_identity(brain: Brain) -> dict[str, Any]:
+    """Which atlas: its URL, and a fingerprint of all that it says about itself (inputs and their hashes included).
+
+    Images added to an atlas later, attention maps for one, do not change its fingerprint.
+    """
+    text = json.dumps(brain.spec.to_dict(), sort_keys=True)
+    panel = None if brain.panel is None else brain.panel.fingerprint
+    return {
+        "url": brain.url,
+        "fingerprint": hashlib.sha256(text.encode()).hexdigest(),
+        "panel_fingerprint": panel,
+    }
+
+
+def software_versions() -> dict[str, str]:
+    """Versions of Python and of the packages that the image depends on."""
+    found = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            # On a machine where the packages lie on the path, uninstalled.
+            found[name] = "not installed"
+    return found
+
+
+def decide(url: str, request: Mapping[str, Any], *, overwrite: bool) -> Decision:
+    """Whether to begin a store, go on with one, or leave it be.
+
+    Args:
+        url: the output.
+        request: what decides the bytes of the result; stores begun for another one are not touched.
+        overwrite: replace what is there where it is a store of ours.
+
+    Raises:
+        OutputExistsError: where something else is there.
+    """
+    state = store_state(url)
+    if overwrite or state in ("absent", "empty", "foreign"):
+        # create_brain refuses what is not ours, whatever was asked for.
+        return "create"
+    there = open_brain(url, incomplete=True)
+    difference = _difference(there.provenance.get("request"), request)
+    if difference is None:
+        return "up to date" if state == "complete" else "resume"
+    raise OutputExistsError(
+        "output exists and was made from another request",
+        where=url,
+        found=f"a{'n' if state == 'incomplete' else ''} {state} store with another {difference}",
+        remedy="Choose another name, or pass --overwrite",
+    )
+
+
+def _difference(there: object, request: Mapping[str, Any]) -> str | None:
+    """The first key in which two requests differ, None where they agree."""
+    if not isinstance(there, Mapping):
+        return "origin"
+    # Through JSON and back, as the one in the store went.
+    asked = json.loads(json.dumps(request))
+    for key in sorted({*asked, *there}):
+        if asked.get(key) != there.get(key):
+            return key.replace("_", " ")
+    return None
+
+
+@dataclass(frozen=True)
+class _Labels:
+    name: str
+    dtype: str
+
+
+def begin(decision: Decision, url: str, spec: BrainSpec, atlas: Brain, first: int, *, overwrite: bool) -> BrainWriter:
+    """The writer of a new or resumed store, with the atlas's labels copied into it.
+
+    Args:
+        decision: ``create`` or ``resume``.
+        url: the output.
+        spec: of the store; its sections are those of the atlas from ``first`` on.
+        atlas: where tissue and regions come from, where it has them.
+        first: the atlas's section that is section 0 of the store.
+        overwrite: passed to ``create_brain``.
+    """
+    if decision == "resume":
+        writer = resume_brain(url, spec)
+    else:
+        writer = create_brain(url, spec, overwrite=overwrite)
+    declared = open_brain(url, incomplete=True).labels
+    for labels in (_Labels("tissue", "uint8"), _Labels("regions", "uint16")):
+        if labels.name not in atlas.labels:
+            continue
+        if labels.name not in declared:
+            names = atlas.region_names if labels.name == "regions" else None
+            writer.add_labels(labels.name, labels.dtype, names=names)
+        for z, box in writer.pending(labels.name):
+            values = atlas.read(labels.name, first + z, box)
+            writer.write(labels.name, z, box, values.astype(labels.dtype, copy=False))
+    return writer

@@ -1,0 +1,78 @@
+"""One window: counts and start noise in, uint8 images of its sections out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from teramind_data.geometry import Box, Window
+from teramind_model.controls import CountsSource
+from teramind_model.diffusion.ddim import sample_canvas, to_uint8
+from teramind_model.diffusion.noise import start_noise
+from teramind_model.network import TeraMind
+
+__all__ = ["Sampler"]
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """The straightforward sampler on a fixed part of the canvas.
+
+    Attributes:
+        tiles: the part in whole tiles, aligned to the patch edge; may stick out of the canvas below and right.
+        canvas: ``(height, width)`` in pixels; beyond it the image is -1 at every step.
+    """
+
+    model: TeraMind
+    counts: CountsSource
+    tiles: Box
+    canvas: tuple[int, int]
+    steps: int
+    seed: int
+    precision: str = "float32"
+
+    @property
+    def inside(self) -> Box:
+        """The part that lies on the canvas: what :meth:`window` gives."""
+        box = self.tiles.clip(self.canvas)
+        assert box is not None  # whoever built the tiles started from a box on the canvas
+        return box
+
+    @property
+    def tile_steps(self) -> int:
+        """Tiles times steps of one window."""
+        return self.tiles.area // self.model.config.patch**2 * self.steps
+
+    def window(self, window: Window, on_row: Callable[[int], None] | None = None) -> NDArray[np.uint8]:
+        """Images ``(stains, Z, h, w)`` of the window's image sections, over :attr:`inside`.
+
+        ``on_row`` is called with the tile-steps done since the last call.
+        """
+        config = self.model.config
+        device = next(self.model.parameters()).device
+        surroundings = self.tiles.expand(config.patch // 2)
+        counts = torch.from_numpy(self.counts.window_counts(window, surroundings).astype(np.float32))
+        noise = start_noise(self.seed, window.image, range(config.stains), self.tiles)
+        x_T = torch.from_numpy(noise).flatten(0, 1)
+        with self._autocast(device.type):
+            x = sample_canvas(
+                self.model,
+                counts.to(device),
+                x_T.to(device),
+                self.steps,
+                inside=self.inside.shape,
+                on_row=on_row,
+            )
+        height, width = self.inside.shape
+        image = to_uint8(x[..., :height, :width]).unflatten(0, (config.stains, config.image_slices))
+        return image.cpu().numpy()
+
+    def _autocast(self, device: str) -> AbstractContextManager[object]:
+        if self.precision == "float32":
+            return nullcontext()
+        return torch.autocast(device, dtype=getattr(torch, self.precision))
