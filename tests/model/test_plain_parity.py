@@ -112,13 +112,15 @@ def test_forward(model: PlainModel, io: Arrays) -> None:
     assert largest_difference(eps_collage, io["fwd_eps_collage"]) < 2e-5
 
 
-def test_forward_in_float64_is_closer_still(weights: dict[str, np.ndarray], io: Arrays) -> None:
-    """What is left in float32 is rounding, not a wrong reading of the specification."""
+def test_forward_in_float64_is_close_to_rounding(weights: dict[str, np.ndarray], io: Arrays) -> None:
+    """What is left is rounding. The tolerance of `test_forward` alone would let shift_a and scale_a change
+    places (1.4e-5: the softmax is nearly uniform under these weights); this one does not.
+    """
     model = PlainModel(weights, dtype=torch.float64)
     eps_patch, eps_collage = model.forward(io["fwd_x"], io["fwd_t"], io["fwd_counts"])
     assert eps_patch.dtype == torch.float64
-    assert largest_difference(eps_patch, io["fwd_eps_patch"]) < 1e-5
-    assert largest_difference(eps_collage, io["fwd_eps_collage"]) < 1e-5
+    assert largest_difference(eps_patch, io["fwd_eps_patch"]) < 8e-6
+    assert largest_difference(eps_collage, io["fwd_eps_collage"]) < 8e-6
 
 
 @pytest.mark.parametrize(
