@@ -47,5 +47,5 @@ if [ ! -e "$WORK/shared.csv" ]; then
     teramind-data panel intersect "${stores[@]}" --out "$WORK/shared.csv"
 fi
 teramind-model train --preset phantom "${atlases[@]}" --panel "$WORK/shared.csv" --steps "$STEPS" --out "$WORK/run"
-teramind-model export-checkpoint "$WORK/run" "$OUT" --half --overwrite
+teramind-model export "$WORK/run" "$OUT" --float16 --overwrite
 du -sh "$OUT"

@@ -82,7 +82,6 @@ def test_help_is_quick_and_has_an_example(words: tuple[str, ...], leaf: bool) ->
     assert "Usage:" in done.stdout
     if leaf:
         assert "Example" in done.stdout
-        assert " ".join(words) in done.stdout.partition("Example")[2], (
-            "the example does not show this command"
-        )
+        example = " ".join(done.stdout.partition("Example")[2].split())  # however the lines were broken
+        assert " ".join(words) in example, "the example does not show this command"
     assert min(times) < LIMIT_S, f"--help took {min(times):.2f} s at best of {len(times)}"
