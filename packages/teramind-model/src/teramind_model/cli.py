@@ -1,0 +1,26 @@
+"""``teramind-model``: train, generate, read attention, convert checkpoints."""
+
+from __future__ import annotations
+
+import typer
+
+from teramind_data.console import run_cli
+from teramind_model.commands import attention, export, generate, import_checkpoint, train
+
+app = typer.Typer(
+    help="Train the Tera-MIND network on atlas stores, generate brains from genes, map gene attention.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for command in (train, generate, attention, import_checkpoint, export):
+    command.register(app)
+
+
+def main() -> None:
+    """Entry point."""
+    run_cli(app)
+
+
+if __name__ == "__main__":
+    main()

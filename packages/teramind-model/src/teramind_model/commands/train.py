@@ -1,0 +1,188 @@
+"""``teramind-model train``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from teramind_data.panel import Panel
+    from teramind_model.checkpoint import Checkpoint
+    from teramind_model.config import Resolved
+
+_LEARN = "Learning"
+_NETWORK = "Network (shapes follow --preset, or the checkpoint of --init)"
+_RUN = "Running"
+
+EPILOG = (
+    "Example: teramind-model train --atlas A.zarr --atlas B.zarr --out RUN --preset main. "
+    "The same command again resumes an interrupted run."
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("train", epilog=EPILOG)(train)
+
+
+def train(
+    out: Annotated[Path, typer.Option(help="Run directory: made, or resumed where it is there.")],
+    atlas: Annotated[list[str] | None, typer.Option(help="Atlas store to learn from; give once for each.")] = None,
+    panel: Annotated[str | None, typer.Option(help="CSV of genes to learn; else those all atlases share.")] = None,
+    init: Annotated[str | None, typer.Option(help="Start from this checkpoint or run, or 'phantom'.")] = None,
+    preset: Annotated[str | None, typer.Option(help="main, supp or phantom.  [default: main]")] = None,
+    config: Annotated[Path | None, typer.Option(help="YAML of the options below (underscores); flags win.")] = None,
+    stain: Annotated[list[str] | None, typer.Option(help="Stains to learn.  [default: DAPI PolyT]")] = None,
+    steps: Annotated[int | None, typer.Option(help="Optimiser steps.", rich_help_panel=_LEARN)] = None,
+    batch: Annotated[int | None, typer.Option(help="Crops a step.", rich_help_panel=_LEARN)] = None,
+    accumulate: Annotated[int | None, typer.Option(help="Parts a batch is cut into.", rich_help_panel=_LEARN)] = None,
+    lr: Annotated[float | None, typer.Option(help="Learning rate.", rich_help_panel=_LEARN)] = None,
+    schedule: Annotated[str | None, typer.Option(help="constant or cosine.", rich_help_panel=_LEARN)] = None,
+    warmup: Annotated[int | None, typer.Option(help="Steps of linear warm-up.", rich_help_panel=_LEARN)] = None,
+    clip: Annotated[float | None, typer.Option(help="Largest gradient norm.", rich_help_panel=_LEARN)] = None,
+    ema: Annotated[float | None, typer.Option(help="Decay of the weights' average.", rich_help_panel=_LEARN)] = None,
+    ratio_cap: Annotated[
+        float | None, typer.Option(help="Weigh steps by min-SNR up to this.", rich_help_panel=_LEARN)
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Of crops, noise, dropout.", rich_help_panel=_LEARN)] = None,
+    patch: Annotated[int | None, typer.Option(help="P: 32, 64 or 128.", rich_help_panel=_NETWORK)] = None,
+    channels: Annotated[int | None, typer.Option(help="C, base width.", rich_help_panel=_NETWORK)] = None,
+    gene_slices: Annotated[int | None, typer.Option(help="S: 1, 4, 8 or 16.", rich_help_panel=_NETWORK)] = None,
+    gene_widths: Annotated[str | None, typer.Option(help="Such as 128,64,32.", rich_help_panel=_NETWORK)] = None,
+    time_width: Annotated[int | None, typer.Option(help="Of the time embedding.", rich_help_panel=_NETWORK)] = None,
+    dropout: Annotated[float | None, typer.Option(help="Probability.", rich_help_panel=_NETWORK)] = None,
+    fold_z: Annotated[
+        bool | None, typer.Option(help="Fold slices into channels.", rich_help_panel=_NETWORK)
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps.", rich_help_panel=_RUN)] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="32-true, bf16-mixed or 16-mixed.", rich_help_panel=_RUN)
+    ] = None,
+    compile_: Annotated[bool | None, typer.Option("--compile", help="Use torch.compile.", rich_help_panel=_RUN)] = None,
+    checkpoint_every: Annotated[int | None, typer.Option(help="Steps; 0: at the end.", rich_help_panel=_RUN)] = None,
+    sample_every: Annotated[int | None, typer.Option(help="Steps; 0: no pictures.", rich_help_panel=_RUN)] = None,
+    milestone_every: Annotated[int | None, typer.Option(help="Checkpoints kept.", rich_help_panel=_RUN)] = None,
+    workers: Annotated[int | None, typer.Option(help="Threads reading ahead.", rich_help_panel=_RUN)] = None,
+    cache_gib: Annotated[float | None, typer.Option(help="Hold atlases up to this.", rich_help_panel=_RUN)] = None,
+) -> None:
+    """Learn to generate sections from gene expression, on one or more atlas stores.
+
+    The run directory holds checkpoints/, log.csv, tensorboard/ and samples/. Interrupted, it keeps a checkpoint and
+    goes on from there when the same command is given again.
+    """
+    flags: dict[str, Any] = {k: v for k, v in locals().items() if k not in ("out", "config", "stain", "compile_")}
+    flags["stains"], flags["compile"] = stain, compile_
+    if gene_widths is not None:
+        flags["gene_widths"] = _widths(gene_widths)
+    from teramind_model.config import read_config_file, resolve
+
+    resolved = resolve({} if config is None else read_config_file(config), flags)
+    raise typer.Exit(_run(resolved, out))
+
+
+def _widths(text: str) -> list[int]:
+    from teramind_data.errors import InputError
+
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise InputError("--gene-widths is malformed", expected="three numbers, as 128,64,32", found=text) from None
+
+
+def _run(resolved: Resolved, out: Path) -> int:
+    """Prepare and train; the exit code."""
+    from teramind_data.panel import read_panel
+    from teramind_model.checkpoint import ModelInfo, load_checkpoint
+    from teramind_model.data.crops import Geometry
+    from teramind_model.train.atlases import open_atlases
+    from teramind_model.train.loop import Training, train
+    from teramind_model.train.options import FREE_KEYS
+    from teramind_model.train.run_directory import RunDirectory
+
+    config = resolved.config
+    init = None if config.init is None else load_checkpoint(config.init)
+    wanted = None if config.panel is None else read_panel(config.panel)
+    stains = config.stains
+    if init is not None:
+        _check_against(init, resolved, wanted)
+        wanted, stains = init.panel, init.stains
+    atlases = open_atlases(config.atlas, wanted, stains)
+    if init is not None:
+        _check_pixels(init, atlases.pixel_size_um)
+    network = config.network(len(atlases.panel)) if init is None else _inherited(init, resolved)
+    info = ModelInfo(network, atlases.panel, atlases.stains, atlases.pixel_size_um)
+    run = RunDirectory(out)
+    saved = resolved.saved(network, atlases.panel.fingerprint)
+    run.open(saved, FREE_KEYS)
+    geometry = Geometry(network.patch, network.gene_slices, network.image_slices, network.stains)
+    source = atlases.source(geometry, config.seed, config.cache_gib * 2**30)
+    typer.echo(
+        f"{len(atlases.brains)} atlases, {network.genes} genes, {sum(len(a.tissue) for a in source.atlases):,} tissue "
+        f"bins; P={network.patch} C={network.channels} S={network.gene_slices}; {config.steps} steps of {config.batch}",
+        err=True,
+    )
+    result = train(Training(info, source, config.options(), atlases.provenance(), init), run)
+    if result.up_to_date:
+        typer.echo(f"up to date: {result.checkpoint} has {result.step} steps")
+        return 0
+    if result.signal is not None:
+        typer.echo(f"stopped at step {result.step}; the same command resumes from {result.checkpoint}", err=True)
+        return 128 + result.signal
+    typer.echo(f"trained {result.step} steps: {result.checkpoint}")
+    return 0
+
+
+def _check_against(init: Checkpoint, resolved: Resolved, panel: Panel | None) -> None:
+    """Flags and panel must agree with the checkpoint that training starts from."""
+    from teramind_data.errors import InputError, PanelError
+    from teramind_model.config import SHAPE_KEYS
+
+    theirs = init.network.to_dict() | {"stains": list(init.stains)}
+    for key in (*SHAPE_KEYS, "stains"):
+        value = getattr(resolved.config, key)
+        mine = list(value) if isinstance(value, tuple) else value
+        if key in resolved.given and mine != theirs[key]:
+            raise InputError(
+                f"{key} differs from the checkpoint to start from",
+                where=init.path,
+                expected=theirs[key],
+                found=mine,
+                remedy=f"Leave {key} out, or train without --init",
+            )
+    # Genes are found by name, so only which genes counts; their order is the checkpoint's.
+    if panel is not None and (len(panel) != len(init.panel) or any(gene not in init.panel for gene in panel)):
+        lacking = [gene for gene in init.panel if gene not in panel]
+        extra = [gene for gene in panel if gene not in init.panel]
+        parts = [f"{word} {', '.join(genes[:5])}" for word, genes in (("without", lacking), ("with", extra)) if genes]
+        raise PanelError(
+            "panel differs from the checkpoint to start from",
+            where=init.path,
+            expected=f"its {len(init.panel)} genes",
+            found=f"{len(panel)} genes, {' and '.join(parts)}",
+            remedy="Leave --panel out, or train without --init",
+        )
+
+
+def _check_pixels(init: Checkpoint, pixel_size_um: float) -> None:
+    from math import isclose
+
+    from teramind_data.errors import InputError
+
+    if not isclose(init.pixel_size_um, pixel_size_um, rel_tol=1e-3):
+        raise InputError(
+            "atlases differ in pixel size from the checkpoint to start from",
+            where=init.path,
+            expected=f"{init.pixel_size_um:g} um",
+            found=f"{pixel_size_um:g} um",
+            remedy="Ingest them at the checkpoint's pixel size",
+        )
+
+
+def _inherited(init: Checkpoint, resolved: Resolved) -> Any:
+    """The checkpoint's network; dropout and folding, which shape no parameter, are the run's where given."""
+    from dataclasses import replace
+
+    chosen = {k: getattr(resolved.config, k) for k in ("dropout", "fold_z") if k in resolved.given}
+    return replace(init.network, **chosen)

@@ -1,0 +1,145 @@
+"""The one configuration of ``teramind-model train``: preset, then YAML file, then flags, each over the one before."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
+
+from teramind_data.errors import InputError, MissingInputError
+from teramind_model.network.config import NetworkConfig
+from teramind_model.presets import find_preset
+from teramind_model.train.options import TrainOptions
+
+__all__ = ["NETWORK_KEYS", "Resolved", "TrainConfig", "read_config_file", "resolve"]
+
+#: Fields of the network that a configuration may set; the number of genes follows the panel, that of stains ``stains``.
+NETWORK_KEYS = ("patch", "channels", "gene_slices", "gene_widths", "time_width", "dropout", "fold_z")
+#: Those that fix the parameters' shapes: a checkpoint to start from decides them.
+SHAPE_KEYS = NETWORK_KEYS[:5]
+
+Precision = Literal["32-true", "16-mixed", "bf16-mixed"]
+
+
+class TrainConfig(BaseModel):
+    """All options of a run, strictly checked. Unset network fields take NetworkConfig's defaults."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    atlas: tuple[str, ...] = Field(min_length=1)
+    panel: str | None = None
+    init: str | None = None
+    preset: str = "main"
+    stains: tuple[str, ...] = ("DAPI", "PolyT")
+
+    patch: PositiveInt = 64
+    channels: PositiveInt = 64
+    gene_slices: PositiveInt = 4
+    gene_widths: tuple[PositiveInt, PositiveInt, PositiveInt] = (128, 64, 32)
+    time_width: PositiveInt = 512
+    dropout: float = Field(default=0.1, ge=0, lt=1)
+    fold_z: bool = False
+
+    steps: PositiveInt
+    batch: PositiveInt
+    accumulate: PositiveInt = 1
+    lr: float = Field(gt=0)
+    schedule: Literal["constant", "cosine"] = "constant"
+    warmup: int = Field(default=0, ge=0)
+    clip: float = Field(default=1.0, gt=0)
+    ema: float = Field(default=0.9999, ge=0, lt=1)
+    ratio_cap: float | None = Field(default=None, gt=0)
+    seed: int = Field(default=0, ge=0)
+    precision: Precision = "32-true"
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    compile: bool = False
+    checkpoint_every: int = Field(default=250, ge=0)
+    sample_every: int = Field(default=250, ge=0)
+    keep: PositiveInt = 2
+    milestone_every: int = Field(default=0, ge=0)
+    workers: int = Field(default=1, ge=0, le=64)
+    cache_gib: float = Field(default=1.0, ge=0)
+
+    @model_validator(mode="after")
+    def _whole_parts(self) -> TrainConfig:
+        if self.batch % self.accumulate:
+            raise ValueError(f"batch ({self.batch}) is not a multiple of accumulate ({self.accumulate})")
+        return self
+
+    def options(self) -> TrainOptions:
+        """The part that the loop needs."""
+        return TrainOptions(**{f.name: getattr(self, f.name) for f in fields(TrainOptions)})
+
+    def network(self, genes: int) -> NetworkConfig:
+        """The network for a panel of ``genes``."""
+        chosen = {key: getattr(self, key) for key in NETWORK_KEYS}
+        return NetworkConfig(genes=genes, stains=len(self.stains), **chosen)
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A configuration and which of its keys a person gave (in a file or as flags), rather than a preset."""
+
+    config: TrainConfig
+    given: frozenset[str]
+
+    def saved(self, network: NetworkConfig, panel_fingerprint: str) -> dict[str, Any]:
+        """What is kept as the run's ``config.json``."""
+        config = self.config
+        return {
+            "atlas": list(config.atlas),
+            "preset": config.preset,
+            "init": config.init,
+            "panel_fingerprint": panel_fingerprint,
+            "stains": list(config.stains),
+            "network": network.to_dict(),
+            "options": asdict(config.options()),
+        }
+
+
+def read_config_file(file: Path) -> dict[str, Any]:
+    """A YAML mapping of TrainConfig's keys.
+
+    Raises:
+        MissingInputError, InputError: where there is no such file, or it is no mapping.
+    """
+    import yaml
+
+    try:
+        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise MissingInputError("no configuration file", where=file) from None
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError("configuration is not YAML", where=file, found=error) from None
+    if not isinstance(values, dict):
+        raise InputError("configuration is not a mapping", where=file, expected="key: value", found=type(values).__name__)
+    return values
+
+
+def resolve(file: Mapping[str, Any], flags: Mapping[str, Any]) -> Resolved:
+    """Preset, configuration file and flags as one configuration.
+
+    Args:
+        file: what the YAML file says.
+        flags: what the command line says; None means not given.
+
+    Raises:
+        InputError: naming the key that is unknown or out of range.
+    """
+    given = {**file, **{key: value for key, value in flags.items() if value is not None and value != []}}
+    preset = find_preset(str(given.get("preset", "main")))
+    values = {**preset.network, **preset.options}
+    if given.get("init") is not None:
+        values |= preset.fine_tune
+    try:
+        config = TrainConfig.model_validate({**values, **given})
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"]) or "configuration"
+        raise InputError(
+            "bad training option", where=key, expected=first["msg"], found=repr(first["input"])[:80]
+        ) from None
+    return Resolved(config, frozenset(given))

@@ -1,0 +1,1 @@
+"""Training data: tissue crops of atlas stores, keyed by (seed, step, sample)."""

@@ -1,0 +1,1 @@
+"""Training: options, data, the loop, its log and its checkpoints."""

@@ -1,0 +1,81 @@
+"""The log of a run: a CSV row a step, and the same curves for TensorBoard where that is installed."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import astuple, dataclass, fields
+from importlib.util import find_spec
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+__all__ = ["Row", "TrainLog"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """What is logged of a step: steps done with it, loss and its two terms, learning rate, gradient norm before
+    clipping, samples a second of this step, seconds trained so far."""
+
+    step: int
+    loss: float
+    patch: float
+    collage: float
+    lr: float
+    grad_norm: float
+    samples_per_s: float
+    seconds: float
+
+
+class TrainLog:
+    """Appends rows. Opened at step ``start``, it drops what an interrupted part logged beyond it."""
+
+    def __init__(self, csv_file: Path, tensorboard: Path, start: int) -> None:
+        kept = _rows_up_to(csv_file, start)
+        temporary = csv_file.with_name(f".{csv_file.name}.tmp")
+        with temporary.open("w", newline="", encoding="utf-8") as handle:
+            writer = csv.writer(handle, lineterminator="\n")
+            writer.writerow([f.name for f in fields(Row)])
+            writer.writerows(kept)
+        temporary.replace(csv_file)
+        self._handle = csv_file.open("a", newline="", encoding="utf-8")
+        self._writer = csv.writer(self._handle, lineterminator="\n")
+        self._board: Any = None
+        if find_spec("tensorboard") is not None:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._board = SummaryWriter(str(tensorboard), purge_step=start + 1)
+
+    def add(self, row: Row) -> None:
+        """Log a step."""
+        # repr of a float reads back as the same float: the curve of a resumed run can be compared bit for bit.
+        self._writer.writerow([repr(value) for value in astuple(row)])
+        self._handle.flush()
+        if self._board is not None:
+            for f in fields(Row)[1:-1]:
+                group = "loss" if f.name in ("loss", "patch", "collage") else "training"
+                self._board.add_scalar(f"{group}/{f.name}", getattr(row, f.name), row.step)
+
+    def picture(self, step: int, picture: Any) -> None:
+        """Show a picture, uint8 ``(h, w)`` or ``(h, w, 3)``."""
+        if self._board is not None:
+            self._board.add_image("sample", picture, step, dataformats="HW" if picture.ndim == 2 else "HWC")
+
+    def __enter__(self) -> TrainLog:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._handle.close()
+        if self._board is not None:
+            self._board.close()
+
+
+def _rows_up_to(csv_file: Path, step: int) -> list[list[str]]:
+    if step == 0 or not csv_file.is_file():
+        return []
+    with csv_file.open(newline="", encoding="utf-8") as handle:
+        rows = list(csv.reader(handle))[1:]
+    # A killed process may have left half a row.
+    return [row for row in rows if len(row) == len(fields(Row)) and int(row[0]) <= step]

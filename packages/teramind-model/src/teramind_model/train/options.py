@@ -1,0 +1,59 @@
+"""What a training run is, in plain values: no pydantic here, so that the loop runs where there is none."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+__all__ = ["FREE_KEYS", "TrainOptions", "learning_rate"]
+
+FREE_KEYS = frozenset({"checkpoint_every", "sample_every", "keep", "milestone_every", "workers", "cache_gib", "device"})
+"""Options that may change between the parts of a run: they do not change what is learnt (``device`` within rounding)."""
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """Options of a run.
+
+    steps: optimiser steps; batch: crops a step, in ``accumulate`` equal parts. lr, schedule, warmup: constant, or
+    cosine to zero at ``steps``, after a linear rise over ``warmup`` steps. clip: largest gradient norm. ema: decay.
+    ratio_cap: None for the paper's objective, a number for min-SNR. precision, device, compile: how it computes.
+    checkpoint_every, sample_every: steps between checkpoints and pictures (0: none but the last). keep: newest
+    checkpoints kept, beside those at multiples of milestone_every (0: none). workers: threads that read ahead.
+    cache_gib: atlases are held in memory while they fit.
+    """
+
+    steps: int
+    batch: int
+    accumulate: int
+    lr: float
+    schedule: Literal["constant", "cosine"]
+    warmup: int
+    clip: float
+    ema: float
+    ratio_cap: float | None
+    seed: int = 0
+    precision: str = "32-true"
+    device: str = "auto"
+    compile: bool = False
+    checkpoint_every: int = 250
+    sample_every: int = 250
+    keep: int = 2
+    milestone_every: int = 0
+    workers: int = 1
+    cache_gib: float = 1.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+
+def learning_rate(options: TrainOptions, step: int) -> float:
+    """Learning rate of step ``step`` (0 the first): a function of the step alone, so resuming needs no state."""
+    if step < options.warmup:
+        return options.lr * (step + 1) / options.warmup
+    if options.schedule == "constant":
+        return options.lr
+    progress = (step - options.warmup) / max(1, options.steps - options.warmup)
+    return options.lr * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
