@@ -266,7 +266,7 @@ def _windows(
     qc: list[dict[str, Any]] = []
     with progress(len(plan.sections), "intensity", "sections") as advance:
         for section in plan.sections:
-            tissue = tissue_mask(density(section.index))
+            tissue = tissue_mask(density(section.index), plan.pixel_size_um)
             numbers: dict[str, Any] = {}
             for stain in plan.stains:
                 own = _tissue_histogram(section, stain, tissue, shift, canvas)
@@ -390,7 +390,7 @@ def _write_labels(measured: Measured, writer: BrainWriter) -> NDArray[np.uint8]:
     brain = open_brain(writer.url, incomplete=True)
     for section in plan.sections:
         dapi = _bin_means(brain, writer, section.index) if "DAPI" in plan.stains else None
-        tissue[section.index] = tissue_mask(measured.density(section.index), dapi)
+        tissue[section.index] = tissue_mask(measured.density(section.index), plan.pixel_size_um, dapi)
     _put_labels(writer, brain, "tissue", tissue, None)
     if plan.regions is not None:
         kept = tuple(i for i, entry in enumerate(plan.manifest.sections) if entry.exclude is None)
