@@ -13,9 +13,8 @@ Example:
 
   teramind-data phantom demo/phantom --genes 64 --shared 40 --blanks 4
 
-writes demo/phantom/raw/{A,B,C}/section_000 ... (what an instrument leaves), demo/phantom/truth/{A,B,C}/...
-(nuclei and cells) and demo/phantom/phantom.json. Run again, it does nothing; the same options always give
-the same files.
+OUT/raw/<brain>/section_000 ... is what an instrument leaves, OUT/truth the nuclei and cells, OUT/phantom.json says
+what was written. Run again, it does nothing; the same options always give the same files.
 """
 
 
