@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from teramind_data.errors import InputError, StoreError
@@ -130,12 +130,22 @@ def _panel_warning(real: Brain, other: Compared) -> list[str]:
 
 
 def _control_warning(run: Compared, control: Compared) -> list[str]:
-    mine, theirs = run.brain.provenance, control.brain.provenance
-    found = []
-    for key in ("checkpoint", "steps"):
-        if key in mine and key in theirs and mine[key] != theirs[key]:
-            found.append(f"{control.label} differs from {run.label} in {key}: it is no control of it.")
-    return found
+    mine, theirs = _identity(run.brain.provenance), _identity(control.brain.provenance)
+    return [
+        f"{control.label} was made with another {what} than {run.label}: it is no control of it."
+        for what, value in mine.items()
+        if value is not None and theirs[what] is not None and value != theirs[what]
+    ]
+
+
+def _identity(provenance: dict[str, Any]) -> dict[str, object]:
+    """What a generated store and its control must share, as `teramind-model generate` records it; None if unknown."""
+    checkpoint, atlas = provenance.get("checkpoint"), provenance.get("atlas")
+    return {
+        "checkpoint": checkpoint.get("sha256") if isinstance(checkpoint, dict) else checkpoint,
+        "atlas": atlas.get("fingerprint") if isinstance(atlas, dict) else None,
+        "number of steps": provenance.get("steps"),
+    }
 
 
 def read_stain(brain: Brain, section: int, box: Box, stain: str) -> np.ndarray:

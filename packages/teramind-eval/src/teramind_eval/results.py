@@ -131,6 +131,7 @@ class StoreResult:
 class TrendScores:
     """Attention against expression: a straight line through log2 levels of blocks; section None is the whole brain."""
 
+    store: str
     map: str
     channel: str
     genes: tuple[str, ...]

@@ -96,14 +96,17 @@ def _bands(brain: Brain, edge: int) -> Iterator[Box]:
     return tiles(Box(0, rows, 0, columns), max(1, _BAND_BINS // edge) * edge)
 
 
-def trend_scores(which: AttentionMap, found: dict[tuple[str, int], Trend]) -> Iterator[TrendScores]:
-    """Lines of a map: for each channel that of the brain (section None), then those of its sections."""
+def trend_scores(
+    which: AttentionMap, found: dict[tuple[str, int], Trend], store: str
+) -> Iterator[TrendScores]:
+    """Lines of a map of the store so labelled: for each channel that of the brain (section None), then those of its sections."""
     for channel in which.channels:
         parts = {section: trend for (name, section), trend in found.items() if name == channel}
         whole = merged(parts)
         for section, trend in ((None, whole), *parts.items()):
             line = trend.line
             yield TrendScores(
+                store=store,
                 map=which.element,
                 channel=channel,
                 genes=which.genes,

@@ -1,0 +1,29 @@
+"""The command line `teramind-eval`."""
+
+from __future__ import annotations
+
+import typer
+from teramind_data.console import run_cli
+
+from teramind_eval.commands import report
+
+app = typer.Typer(
+    name="teramind-eval",
+    help="Measure generated brains against real ones and show the outcome.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.callback()
+def _group() -> None:
+    """Measure generated brains against real ones and show the outcome."""
+
+
+report.register(app)
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    run_cli(app)

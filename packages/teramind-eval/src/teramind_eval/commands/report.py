@@ -1,0 +1,65 @@
+"""`teramind-eval report`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Optional
+
+import typer
+
+_EPILOG = (
+    "Example: teramind-eval report --real C.zarr --generated G.zarr --control shuffled=S.zarr --truth truth/C --out report"
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to `app`."""
+
+    @app.command(epilog=_EPILOG)
+    def report(
+        real: Annotated[str, typer.Option(help="Atlas store that was measured.", metavar="STORE")],
+        generated: Annotated[str, typer.Option(help="Store generated from that atlas.", metavar="STORE")],
+        out: Annotated[str, typer.Option(help="Folder of the report; written whole or not at all.", metavar="DIR")],
+        control: Annotated[
+            Optional[list[str]],  # noqa: UP045 - typer reads it at run time
+            typer.Option(help="A control to compare with; may be repeated.", metavar="NAME=STORE"),
+        ] = None,
+        truth: Annotated[
+            Optional[str],  # noqa: UP045
+            typer.Option(help="A phantom's truth: DIR/<section>/cells.csv with y, x, radius_px.", metavar="DIR"),
+        ] = None,
+        tile_px: Annotated[
+            Optional[int],  # noqa: UP045
+            typer.Option(help="Edge of the tiles of PSNR and SSIM (256; less on a small canvas).", min=16),
+        ] = None,
+        patch_px: Annotated[
+            Optional[int],  # noqa: UP045
+            typer.Option(help="Edge of the patches of nuclei counts (1024; less on a small canvas).", min=16),
+        ] = None,
+        seed: Annotated[int, typer.Option(help="Draws the places that are shown.", min=0)] = 0,
+        incomplete: Annotated[
+            bool, typer.Option("--incomplete", help="Also take stores whose writing never finished; the page warns.")
+        ] = False,
+        overwrite: Annotated[
+            bool, typer.Option("--overwrite", help="Replace an earlier report of other inputs.")
+        ] = False,
+    ) -> None:
+        """Compare a generated brain with the real one: a page to look at, metrics.json, metrics.parquet, figures."""
+        from teramind_eval.config import parse_controls, report_config
+        from teramind_eval.report.build import write_report
+
+        config = report_config(
+            real=real,
+            generated=generated,
+            out=out,
+            controls=parse_controls(control or []),
+            truth=truth,
+            tile_px=tile_px,
+            patch_px=patch_px,
+            seed=seed,
+            incomplete=incomplete,
+            overwrite=overwrite,
+        )
+        page, made = write_report(config)
+        if not made:
+            typer.echo(f"{page.parent}: up to date, nothing to do", err=True)
+        typer.echo(page)

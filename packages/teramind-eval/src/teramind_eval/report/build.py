@@ -1,0 +1,217 @@
+"""Make a report: open, check, measure, draw, write. `write_report` is what the command calls."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from teramind_data.console import progress
+from teramind_data.errors import InputError, MissingInputError
+
+from teramind_eval.attention.maps import AttentionMap, attention_maps, trend_scores, trends
+from teramind_eval.attention.trends import Trend
+from teramind_eval.evaluate import NUCLEAR_STAIN, Measured, Sizes, measure_brains, store_results
+from teramind_eval.morphometry.truth import read_truth, truth_path
+from teramind_eval.pairs import Compared, check_comparable, open_store, warn_about
+from teramind_eval.report.output import (
+    FIGURES,
+    METRICS,
+    PAGE,
+    TABLE,
+    file_fingerprint,
+    fingerprint,
+    state_of,
+    written_whole,
+)
+from teramind_eval.results import Results, long_table
+
+if TYPE_CHECKING:
+    from teramind_eval.config import ReportConfig
+
+_PACKAGES = ("teramind-data", "teramind-eval", "numpy", "scipy", "scikit-image", "matplotlib")
+
+
+@dataclass(frozen=True)
+class AttentionFound:
+    """Trends of one pathway's map: the store it lies in and its parts by channel and section."""
+
+    store: Compared
+    which: AttentionMap
+    trends: dict[tuple[str, int], Trend]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that the page is drawn from."""
+
+    config: ReportConfig
+    stores: tuple[Compared, ...]
+    sizes: Sizes
+    measured: Measured
+    attention: tuple[AttentionFound, ...]
+    results: Results
+
+
+def write_report(config: ReportConfig) -> tuple[Path, bool]:
+    """Write the report that `config` describes; returns its page and whether it was made anew.
+
+    A report of the same inputs and settings is left as it is.
+
+    Raises
+    ------
+    InputError, MissingInputError, IncompleteStoreError, OutputExistsError
+        each naming the store, file or folder and what to do; nothing is then left under the output's name.
+    """
+    stores = open_stores(config)
+    truth = check_truth(config, stores[0])
+    sizes = Sizes.for_canvas(stores[0].brain.canvas, config.tile_px, config.patch_px)
+    inputs = _inputs(stores, truth)
+    settings = {**config.measured(), "tile_px": sizes.tile, "patch_px": sizes.patch}
+    out = Path(config.out)
+    if state_of(out, inputs, settings, overwrite=config.overwrite) == "current":
+        return out / PAGE, False
+    evidence = gather(config, stores, sizes, truth, (inputs, settings))
+    with written_whole(out) as draft:
+        write_into(draft, evidence)
+    return out / PAGE, True
+
+
+def open_stores(config: ReportConfig) -> tuple[Compared, ...]:
+    """All stores of a report, the real one first, checked to be comparable with it."""
+    real = open_store(config.real, "real", "real", incomplete=config.incomplete)
+    others = [open_store(config.generated, "generated", "generated", incomplete=config.incomplete)]
+    for name, url in config.controls.items():
+        others.append(open_store(url, name, "control", incomplete=config.incomplete))
+    if NUCLEAR_STAIN not in real.brain.stains:
+        raise InputError(
+            "the real store has no nuclear stain",
+            where=config.real,
+            expected=NUCLEAR_STAIN,
+            found=", ".join(real.brain.stains),
+            remedy=f"Ingest it with its {NUCLEAR_STAIN} mosaics",
+        )
+    for one in others:
+        check_comparable(real.brain, one)
+    return (real, *others)
+
+
+def check_truth(config: ReportConfig, real: Compared) -> Path | None:
+    """The truth's folder, every section's table read once so that a bad one is named before hours of work."""
+    if config.truth is None:
+        return None
+    folder = Path(config.truth)
+    if not folder.is_dir():
+        raise MissingInputError(
+            "no truth folder",
+            where=folder,
+            expected="<truth>/<section name>/cells.csv",
+            remedy="Point --truth at the brain's folder in the phantom's truth, or leave it out",
+        )
+    for section in real.brain.sections:
+        read_truth(folder, section.name, real.brain.canvas)
+    return folder
+
+
+def gather(
+    config: ReportConfig,
+    stores: tuple[Compared, ...],
+    sizes: Sizes,
+    truth: Path | None,
+    described: tuple[dict[str, Any], dict[str, Any]],
+) -> Evidence:
+    """Measure everything. `described`: inputs and settings as they are to be recorded."""
+    sections = len(stores[0].brain.sections)
+    with progress(sections, "measure sections", "sections") as advance:
+        measured = measure_brains(stores, sizes, config.nuclei.build(), truth, advance)
+    attention = tuple(_attention(stores, max(1, sizes.tile // 16)))
+    results = Results(
+        settings=described[1],
+        inputs=described[0],
+        warnings=tuple(warn_about(stores[0].brain, stores[1:])),
+        stores=store_results(stores, measured),
+        trends=tuple(score for one in attention for score in trend_scores(one.which, one.trends, one.store.label)),
+        versions={name: version(name) for name in _PACKAGES},
+    )
+    return Evidence(config, stores, sizes, measured, attention, results)
+
+
+def _attention(stores: Sequence[Compared], edge: int) -> list[AttentionFound]:
+    real = stores[0].brain
+    found = []
+    for store in stores[1:]:
+        for which in attention_maps(store.brain):
+            found.append(AttentionFound(store, which, trends(real, store.brain, which, edge)))
+    return found
+
+
+def write_into(folder: Path, evidence: Evidence) -> None:
+    """Write page, numbers and figures into an empty folder."""
+    from teramind_eval.report.compose import compose
+    from teramind_eval.report.page import render
+
+    page = compose(evidence)
+    (folder / METRICS).write_text(evidence.results.to_json(), encoding="utf-8")
+    _write_table(folder / TABLE, evidence.results)
+    (folder / FIGURES).mkdir()
+    for name, png in page.images().items():
+        (folder / FIGURES / name).write_bytes(png)
+    (folder / PAGE).write_text(render(page), encoding="utf-8")
+
+
+def _write_table(path: Path, results: Results) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = list(long_table(results))
+    kinds = (
+        ("store", pa.string()),
+        ("role", pa.string()),
+        ("section", pa.int32()),
+        ("name", pa.string()),
+        ("measure", pa.string()),
+        ("stain", pa.string()),
+        ("mean", pa.float64()),
+        ("sd", pa.float64()),
+        ("n", pa.int64()),
+    )
+    pq.write_table(pa.Table.from_pylist(rows, schema=pa.schema(kinds)), path)
+
+
+def _inputs(stores: Sequence[Compared], truth: Path | None) -> dict[str, Any]:
+    """What the numbers depend on, with what tells a changed input from an unchanged one."""
+    found: dict[str, Any] = {
+        one.label: {"role": one.role, **fingerprint(str(one.brain.url), one.brain.provenance)} for one in stores
+    }
+    if truth is not None:
+        tables = {s.name: file_fingerprint(truth_path(truth, s.name)) for s in stores[0].brain.sections}
+        found["truth"] = {"url": str(truth), "tables": tables}
+    return found
+
+
+def command_line(config: ReportConfig, sizes: Sizes) -> str:
+    """The command that makes this report again."""
+    words = ["teramind-eval", "report", "--real", config.real, "--generated", config.generated]
+    for name, url in config.controls.items():
+        words += ["--control", f"{name}={url}"]
+    if config.truth is not None:
+        words += ["--truth", config.truth]
+    words += ["--tile-px", str(sizes.tile), "--patch-px", str(sizes.patch), "--seed", str(config.seed)]
+    if config.incomplete:
+        words.append("--incomplete")
+    return shlex.join([*words, "--out", config.out])
+
+
+def shown_settings(evidence: Evidence) -> list[tuple[str, str]]:
+    """The report's own facts, for its page."""
+    nuclei = asdict(evidence.config.nuclei.build())
+    return [
+        ("tiles of PSNR and SSIM", f"{evidence.sizes.tile} px"),
+        ("patches of nuclei counts", f"{evidence.sizes.patch} px"),
+        ("nuclei", "watershed: " + ", ".join(f"{key} {value:g}" for key, value in nuclei.items())),
+        ("seed of the places shown", str(evidence.config.seed)),
+        *((f"version of {name}", number) for name, number in evidence.results.versions.items()),
+    ]

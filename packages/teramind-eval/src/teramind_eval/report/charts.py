@@ -1,0 +1,143 @@
+"""The plots of the page with their words: curves, distributions, attention."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from teramind_data.geometry import BIN_PX, Box
+
+from teramind_eval.attention.maps import AttentionMap, merged, read_expression, read_levels
+from teramind_eval.attention.trends import Trend
+from teramind_eval.evaluate import Measured, Sizes
+from teramind_eval.metrics.accumulate import IntegerDistribution
+from teramind_eval.pairs import Compared
+from teramind_eval.report.page import AttentionPart, Chart
+from teramind_eval.report.plots import (
+    Histogram,
+    attention_beside_expression,
+    distributions,
+    f1_by_section,
+    section_curves,
+    trend_plot,
+)
+from teramind_eval.results import StoreResult
+
+_BINS = 24
+
+#: Bins along the edge of an attention picture; larger maps are shown by block means.
+_WIDEST_MAP = 256
+
+
+def curve_charts(stores: Sequence[StoreResult], sizes: Sizes) -> list[Chart]:
+    """PSNR and SSIM, then centroid F1 where there is a truth, by section."""
+    charts = [
+        Chart(
+            "psnr_ssim_by_section",
+            section_curves(stores),
+            "Likeness to the real images",
+            f"Mean over the {sizes.tile} px tissue tiles of each section, both stains together; the band is one standard "
+            "deviation between tiles. A line above the controls' means that the genes helped to draw that section.",
+            "Line plots of PSNR and SSIM by section position, with bands of one standard deviation",
+        )
+    ]
+    plot = f1_by_section(stores)
+    if plot is not None:
+        charts.append(
+            Chart(
+                "f1_by_section",
+                plot,
+                "Nuclei in the right places",
+                "Share of nuclei found within one nuclear radius of a true one (harmonic mean of precision and recall), by "
+                "section. The real images' line is the most that this way of finding nuclei can reach.",
+                "Line plot of centroid F1 against the truth by section position",
+            )
+        )
+    return charts
+
+
+def distribution_charts(
+    stores: Sequence[StoreResult], measured: Measured, sizes: Sizes, pixel_size_um: float
+) -> list[Chart]:
+    """Nuclei per patch and nuclear area."""
+    raws = {one.label: measured.brain(one.label).morphometry for one in stores}
+    panels = (
+        (
+            f"nuclei per {sizes.patch} px patch ({sizes.patch * pixel_size_um:.0f} µm)",
+            _histograms({label: one.per_patch for label, one in raws.items()}, 1.0),
+        ),
+        ("nuclear area (µm²)", _histograms({label: one.area_px for label, one in raws.items()}, pixel_size_um**2)),
+    )
+    return [
+        Chart(
+            "nuclei_distributions",
+            distributions(stores, panels),
+            "How many nuclei, and how large",
+            "Left: nuclei counted in each tissue patch, that is local cell density. Right: area of each nucleus. Upright "
+            "lines are the means; a good generated brain covers the real one's shaded shape.",
+            "Step histograms of nuclei per patch and of nuclear area for each store",
+        )
+    ]
+
+
+def _histograms(found: dict[str, IntegerDistribution], scale: float) -> list[Histogram]:
+    # One outlier must not squeeze the rest into a corner: the axis ends at the 99.5th percentile.
+    tops = [one.quantile(0.995) for one in found.values() if one.n]
+    top = max(tops, default=1.0)
+    width = max(1, math.ceil((top + 1) / _BINS))
+    edges = np.arange(0, math.ceil((top + 1) / width) + 1, dtype=np.int64) * width
+    out = []
+    for label, one in found.items():
+        counts = np.pad(one.counts, (0, max(0, int(edges[-1]) - one.counts.size)))
+        sums = np.add.reduceat(counts, edges[:-1]) if counts.size else np.zeros(len(edges) - 1)
+        sums[-1] = counts[edges[-2] : edges[-1]].sum()
+        moments = one.moments
+        mean = moments.mean * scale if moments.n else None
+        out.append(Histogram(label, (edges - 0.5) * scale, sums / max(1, one.n), mean))
+    return out
+
+
+def attention_part(
+    stores: tuple[Compared, Compared], which: AttentionMap, found: dict[tuple[str, int], Trend], section: int
+) -> AttentionPart:
+    """Maps beside expression in one section, and the trend. `stores`: the real one, and the one with the maps."""
+    real, store = (one.brain for one in stores)
+    bins = Box(0, real.canvas[0] // BIN_PX, 0, real.canvas[1] // BIN_PX)
+    step = max(1, -(-max(bins.shape) // _WIDEST_MAP))
+    expression = _coarse(read_expression(real, which.genes, section, bins).astype(np.float64), step)
+    levels = read_levels(store, which, section, bins)
+    maps = [(name, np.log2(_coarse(level, step) + 1)) for name, level in zip(which.channels, levels, strict=True)]
+    genes = ", ".join(which.genes)
+    place = real.sections[section]
+    slug = f"{which.element}_{stores[1].label}".replace(" ", "_")
+    picture = Chart(
+        f"{slug}_maps",
+        attention_beside_expression(np.log2(expression + 1), maps, which.pathway, real.canvas[1] * real.pixel_size_um),
+        "",
+        f"Section {place.name}. Left: transcripts of the pathway's genes in {BIN_PX} px bins. Then the attention that the "
+        f"{stores[1].label} model pays among these genes, with the slice before, the slice after, and the whole window.",
+        f"Maps of expression and attention of {genes}",
+    )
+    channels = []
+    for name in which.channels:
+        parts = {index: trend for (channel, index), trend in found.items() if channel == name}
+        channels.append((name, merged(parts), tuple(parts.values())))
+    trend = Chart(
+        f"{slug}_trend",
+        trend_plot(channels),
+        "",
+        "Each shade is a group of tissue blocks: the more a block expresses the pathway (right), the more attention it gets "
+        "(up). Thick line: least squares with its 95 % band; thin lines: single sections. Attention is multiplied by expression, "
+        "so some slope is there by construction; only a map from an untrained network could tell how much.",
+        f"Density of attention against expression of {genes} with regression lines",
+    )
+    return AttentionPart(f"{which.pathway} in {stores[1].label}", genes, (picture, trend))
+
+
+def _coarse(values: npt.NDArray[np.float64], step: int) -> npt.NDArray[np.float64]:
+    if step == 1:
+        return values
+    rows, columns = values.shape[0] // step, values.shape[1] // step
+    return values[: rows * step, : columns * step].reshape(rows, step, columns, step).mean(axis=(1, 3))

@@ -1,0 +1,135 @@
+"""The page from the evidence: which parts it has, and the words around them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from teramind_eval.report.build import Evidence, command_line, shown_settings
+from teramind_eval.report.charts import attention_part, curve_charts, distribution_charts
+from teramind_eval.report.page import Card, Origin, Page
+from teramind_eval.report.panels import montage_panels, stain_panels, zoom_panels
+from teramind_eval.report.pictures import choose_views
+from teramind_eval.report.provenance import flattened, sampling, stages
+from teramind_eval.report.tables import summary, verdict
+from teramind_eval.results import TOGETHER, Results, StoreResult
+
+_ROLES = {"real": "measured", "generated": "generated from genes", "control": "control"}
+
+_LIMITS = (
+    "Generated images are predictions, not measurements. They are for research only and must not inform the diagnosis or "
+    "treatment of anyone.",
+    "PSNR and SSIM compare pixels: a nucleus drawn well but two pixels aside costs as much as one drawn badly. Centroid F1 and "
+    "the distributions tell the two apart.",
+    "Nuclei are found by a watershed. What it misses or splits in the real image it misses or splits in the others too; the real "
+    "column's own F1, where there is a truth, says how often.",
+    "Attention shows what the model read, not what causes what.",
+)
+
+_PHANTOM_LIMIT = (
+    "With a truth given, this brain is a phantom: simple, made-up biology in which genes decide morphology. Good numbers here show "
+    "that the pipeline works, not that a real brain would come out as well."
+)
+
+
+def compose(evidence: Evidence) -> Page:
+    """Everything on the page, drawn."""
+    results, stores, sizes = evidence.results, evidence.stores, evidence.sizes
+    real = stores[0].brain
+    views = choose_views(real, evidence.config.seed)
+    run = results.store("generated")[0]
+    micrometres = f"{real.pixel_size_um:g} µm"
+    section = views[0].section
+    return Page(
+        title=f"{_name(run.url)} beside {_name(results.store('real')[0].url)}",
+        subtitle=(
+            f"A brain generated from its genes, laid over the measured one: {len(real.sections)} sections of "
+            f"{real.canvas[1]} × {real.canvas[0]} px at {micrometres} a pixel, stains {' and '.join(real.stains)}."
+        ),
+        verdict=verdict(results),
+        warnings=results.warnings,
+        cards=_cards(results),
+        stores=results.stores,
+        rows=summary(results, real.stains, sizes.patch),
+        zooms=zoom_panels(stores, views),
+        stains=stain_panels(stores, views, evidence.config.nuclei.build()),
+        montage=montage_panels(stores),
+        curves=curve_charts(results.stores, sizes),
+        distributions=distribution_charts(results.stores, evidence.measured, sizes, real.pixel_size_um),
+        attention=[
+            attention_part((stores[0], one.store), one.which, one.trends, section) for one in evidence.attention
+        ],
+        origins=_origins(evidence),
+        facts=shown_settings(evidence),
+        limits=(*((_PHANTOM_LIMIT,) if evidence.config.truth else ()), *_LIMITS),
+        command=command_line(evidence.config, sizes),
+        notes=_notes(evidence),
+    )
+
+
+def _name(url: str) -> str:
+    return url.rstrip("/").rpartition("/")[2]
+
+
+def _cards(results: Results) -> list[Card]:
+    run = results.store("generated")[0]
+    truth = run.brain.nuclei.against_truth
+    match = truth or run.brain.nuclei.against_real
+    cards = []
+    if match is not None:
+        place = "true" if truth else "real"
+        against = [_f1(one, truth is not None) for one in results.store("control")]
+        cards.append(Card("Nuclei in the right place (F1)", f"{match.f1:.2f}", _beside(results, against, "{:.2f}")))
+        total = match.true_positive + match.false_negative
+        cards.append(Card(f"Of the {place} nuclei found", f"{match.recall:.0%}", f"{match.true_positive} of {total}"))
+    for title, measure, form in (("PSNR", "psnr_db", "{:.1f}"), ("SSIM", "ssim", "{:.2f}")):
+        own = getattr(run.brain.image[TOGETHER], measure).mean
+        rivals = [getattr(one.brain.image[TOGETHER], measure).mean for one in results.store("control")]
+        if own is not None:
+            unit = " dB" if measure == "psnr_db" else ""
+            cards.append(Card(title, form.format(own) + unit, _beside(results, rivals, form)))
+    return cards
+
+
+def _f1(store: StoreResult, truth: bool) -> float | None:
+    match = store.brain.nuclei.against_truth if truth else store.brain.nuclei.against_real
+    return None if match is None else match.f1
+
+
+def _beside(results: Results, values: Sequence[float | None], form: str) -> str:
+    said = [
+        f"{one.label} {form.format(value)}"
+        for one, value in zip(results.store("control"), values, strict=True)
+        if value is not None
+    ]
+    return ", ".join(said) or "no control given"
+
+
+def _origins(evidence: Evidence) -> list[Origin]:
+    out = []
+    for one in evidence.stores:
+        provenance = one.brain.provenance
+        sentences = (*stages(provenance), sampling(provenance)) if one.role != "real" else ()
+        said = tuple(sentence for sentence in sentences if sentence)
+        out.append(Origin(one.label, _ROLES[one.role], str(one.brain.url), said, tuple(flattened(provenance))))
+    return out
+
+
+def _notes(evidence: Evidence) -> dict[str, str]:
+    tile, patch = evidence.sizes.tile, evidence.sizes.patch
+    return {
+        "summary": (
+            f"Mean ± standard deviation. PSNR and SSIM over {tile} px tiles that hold molecules, nuclei over {patch} px patches. "
+            "▲ and ▼: the generated brain is better or worse than the best of its controls. A control is the same model "
+            "shown genes that do not belong there."
+        ),
+        "zooms": (
+            "DAPI (nuclei) in blue, PolyT (cytoplasm) in amber, every store with the real brain's brightness. Section and place are "
+            f"drawn by seed {evidence.config.seed} among places with at least the median number of molecules; nobody picked them."
+        ),
+        "stains": "Look whether nuclei stand in the same places, at the same size and brightness; the control shows what chance gives.",
+        "montage": "Whole sections through the brain, in their order: anatomy should repeat in the generated row.",
+        "attention": (
+            "While it draws, the model lets every gene look at every other. These maps show how strongly a pathway's genes look at "
+            "each other in each place, beside where they are expressed."
+        ),
+    }

@@ -1,0 +1,106 @@
+"""The report's directory: what may be replaced, what is current already, and how it appears whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+from teramind_data.errors import OutputExistsError
+
+PAGE, METRICS, TABLE, FIGURES = "report.html", "metrics.json", "metrics.parquet", "figures"
+
+State = Literal["absent", "current", "other"]
+
+
+def fingerprint(url: str, provenance: dict[str, Any]) -> dict[str, Any]:
+    """What tells one version of a store from another: its provenance, and for a local one size and time of its root.
+
+    The root metadata is written last and rewritten whenever an image is added, so it changes with the store.
+    """
+    text = json.dumps(provenance, sort_keys=True, default=str)
+    found: dict[str, Any] = {"url": url, "provenance_sha256": hashlib.sha256(text.encode()).hexdigest()}
+    root = Path(url) / "zarr.json"
+    if root.is_file():
+        found |= file_fingerprint(root)
+    return found
+
+
+def file_fingerprint(path: Path) -> dict[str, Any]:
+    """Size and modification time of a file."""
+    stat = path.stat()
+    return {"bytes": stat.st_size, "modified_ns": stat.st_mtime_ns}
+
+
+def is_report(folder: Path) -> bool:
+    """Whether a folder is a report of ours."""
+    return (folder / PAGE).is_file() and _metrics(folder).get("inputs") is not None
+
+
+def _metrics(folder: Path) -> dict[str, Any]:
+    try:
+        found = json.loads((folder / METRICS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def state_of(folder: Path, inputs: dict[str, Any], settings: dict[str, Any], *, overwrite: bool) -> State:
+    """Whether a report may be written to `folder`, or is there already.
+
+    Raises
+    ------
+    OutputExistsError
+        where something else is there, or an older report and `overwrite` was not asked for.
+    """
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return "absent"
+    if not folder.is_dir() or not is_report(folder):
+        raise OutputExistsError(
+            "output exists and is no report of ours",
+            where=folder,
+            expected="a new folder, or an earlier report",
+            remedy="Give another --out, or remove it yourself",
+        )
+    earlier = _metrics(folder)
+    here = json.loads(json.dumps({"inputs": inputs, "settings": settings}))
+    if all(earlier.get(key) == value for key, value in here.items()):
+        return "current"
+    if not overwrite:
+        raise OutputExistsError(
+            "output holds a report of other inputs or settings",
+            where=folder,
+            remedy="Give another --out, or --overwrite to replace it",
+        )
+    return "other"
+
+
+@contextmanager
+def written_whole(folder: Path) -> Iterator[Path]:
+    """A temporary folder beside `folder` that takes its name when the block ends well, and vanishes otherwise."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".partial", dir=folder.parent))
+    try:
+        yield draft
+        draft.chmod(0o755)
+        for path in sorted(draft.rglob("*")):
+            if path.is_file():
+                _sync(path)
+        old = draft.with_suffix(".old")
+        if folder.exists():
+            folder.rename(old)
+        draft.rename(folder)
+        shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())

@@ -1,0 +1,125 @@
+"""The rows of micrographs on the page: three zooms, stains with nuclei, and the section montage."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from teramind_data.geometry import Box
+
+from teramind_eval.evaluate import NUCLEAR_STAIN
+from teramind_eval.morphometry.segment import NucleiSettings
+from teramind_eval.pairs import Compared
+from teramind_eval.report.page import Panel, Shown, shown
+from teramind_eval.report.pictures import (
+    Picture,
+    Stretch,
+    View,
+    blocks_of,
+    composite,
+    enlarge,
+    framed,
+    nuclei_in_view,
+    outlined,
+    read_view,
+    scale_bar,
+    single,
+    stretch_of,
+)
+
+_ENLARGED = 512
+_MONTAGE_WIDTH = 300
+_MONTAGE_MOST = 8
+
+
+def zoom_panels(stores: Sequence[Compared], views: Sequence[View]) -> list[Panel]:
+    """Composites of all stores at each zoom, the next closer place framed."""
+    real = stores[0].brain
+    stretch = stretch_of(read_view(real, views[0].section, views[0].box))
+    panels = []
+    for index, view in enumerate(views):
+        inner = views[index + 1].box if index + 1 < len(views) else None
+        pictures = []
+        for one in stores:
+            pixels = read_view(one.brain, view.section, view.box)
+            drawn = enlarge(composite(pixels, one.brain.stains, stretch), _ENLARGED)
+            if inner is not None:
+                drawn = framed(drawn, view.box, inner)
+            pictures.append(_shown(drawn, one, view, f"zoom{index + 1}"))
+        name = real.sections[view.section].name
+        note = f"Section {name}, y {view.box.y0}–{view.box.y1} px, x {view.box.x0}–{view.box.x1} px."
+        if inner is not None:
+            note += " The frame is the next picture down."
+        panels.append(Panel(view.name, note, tuple(pictures)))
+    return panels
+
+
+def stain_panels(
+    stores: Sequence[Compared], views: Sequence[View], settings: NucleiSettings
+) -> list[Panel]:
+    """Each stain alone at the closest zoom, then DAPI of the region with the nuclei found drawn round."""
+    real = stores[0].brain
+    stretch = stretch_of(read_view(real, views[0].section, views[0].box))
+    panels = []
+    closest, region = views[-1], views[1]
+    for index, stain in enumerate(real.stains):
+        pictures = []
+        for one in stores:
+            pixels = read_view(one.brain, closest.section, closest.box)
+            drawn = enlarge(single(pixels, index, stretch), _ENLARGED)
+            pictures.append(_shown(drawn, one, closest, f"stain_{stain}"))
+        panels.append(Panel(f"{stain} alone", f"The closest view, {stain} in grey.", tuple(pictures)))
+    panels.append(_outlines(stores, region, settings, stretch))
+    return panels
+
+
+def _outlines(
+    stores: Sequence[Compared], view: View, settings: NucleiSettings, stretch: Stretch
+) -> Panel:
+    channel = stores[0].brain.stains.index(NUCLEAR_STAIN)
+    blocks = blocks_of(stores[0].brain, view.section, settings)
+    pictures = []
+    for one in stores:
+        labels = nuclei_in_view(one.brain, view, settings, NUCLEAR_STAIN, blocks)
+        drawn = enlarge(_tinted(single(read_view(one.brain, view.section, view.box), channel, stretch)), 2 * _ENLARGED)
+        found = len(np.unique(labels[labels > 0]))
+        pictures.append(_shown(outlined(drawn, labels), one, view, "nuclei", f", {found} nuclei"))
+    note = "White lines are the nuclei that the counts, areas and matches use, found alike in every store."
+    return Panel("Nuclei found in DAPI", note, tuple(pictures))
+
+
+def _tinted(picture: Picture) -> Picture:
+    # White outlines need a ground that is not white: grey becomes blue.
+    return (picture * np.array([0.30, 0.55, 0.95])).astype(np.uint8)
+
+
+def montage_panels(stores: Sequence[Compared]) -> list[Panel]:
+    """Whole sections through the brain, each store a row; at most eight, evenly spaced."""
+    real = stores[0].brain
+    count = len(real.sections)
+    picked = sorted(set(np.linspace(0, count - 1, min(count, _MONTAGE_MOST)).round().astype(int).tolist()))
+    whole = Box(0, real.canvas[0], 0, real.canvas[1])
+    middle = picked[len(picked) // 2]
+    stretch = stretch_of(read_view(real, middle, whole))
+    panels = []
+    for one in stores:
+        pictures = []
+        for section in picked:
+            pixels = read_view(one.brain, section, whole, 2 * _MONTAGE_WIDTH)
+            place = real.sections[section]
+            caption = f"{place.name}, z {place.z_um:g} µm"
+            drawn = composite(pixels, one.brain.stains, stretch)
+            name = f"montage_{_slug(one.label)}_{section:03d}"
+            pictures.append(shown(drawn, name, caption, f"{one.label}, section {place.name}, DAPI and PolyT"))
+        panels.append(Panel(one.label.capitalize(), "", tuple(pictures)))
+    return panels
+
+
+def _shown(drawn: Picture, one: Compared, view: View, name: str, more: str = "") -> Shown:
+    picture, bar = scale_bar(drawn, view.box.width * one.brain.pixel_size_um)
+    alt = f"{one.label}: {view.name.lower()}, {view.box.width} by {view.box.height} pixels{more}"
+    return shown(picture, f"{name}_{_slug(one.label)}", f"{one.label}{more} (bar {bar})", alt)
+
+
+def _slug(label: str) -> str:
+    return "".join(letter if letter.isalnum() else "_" for letter in label.lower())

@@ -1,0 +1,188 @@
+"""The summary: this run beside its controls, with what is better marked, and the sentences that go with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from teramind_eval.results import TOGETHER, Results, Scores, Statistic, StoreResult
+
+Mark = Literal["better", "worse", "equal", ""]
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A number in words, its spread, and how it compares with the controls."""
+
+    text: str
+    spread: str = ""
+    mark: Mark = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One measure: its name, what it means, the rule for better, and a cell for each store."""
+
+    title: str
+    note: str
+    rule: str
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True)
+class _Measure:
+    title: str
+    note: str
+    # "higher" is better, "lower" is better, or "near" the real brain's value
+    better: Literal["higher", "lower", "near"]
+    value: Callable[[Scores], Statistic | None]
+    digits: int
+
+
+def _image(scores: Scores, measure: str, stain: str) -> Statistic | None:
+    image = scores.image.get(stain)
+    return None if image is None else getattr(image, measure)
+
+
+def _f1(scores: Scores, against: str) -> Statistic | None:
+    match = getattr(scores.nuclei, against)
+    return None if match is None else Statistic(match.f1, None, match.true_positive + match.false_negative)
+
+
+def _distance(scores: Scores, which: str) -> Statistic | None:
+    found = getattr(scores.nuclei, which)
+    return None if found is None else Statistic(found.wasserstein, None, 0)
+
+
+def _measures(stains: Sequence[str], patch_px: int, has_truth: bool) -> list[_Measure]:
+    listed = [
+        _Measure("PSNR (dB)", "pixel by pixel, both stains, tissue tiles", "higher", lambda s: _image(s, "psnr_db", TOGETHER), 2),
+        _Measure("SSIM", "local structure, both stains, tissue tiles", "higher", lambda s: _image(s, "ssim", TOGETHER), 3),
+    ]
+    for stain in stains:
+        listed.append(
+            _Measure(f"SSIM, {stain}", "this stain alone", "higher", lambda s, name=stain: _image(s, "ssim", name), 3)  # type: ignore[misc]
+        )
+    if has_truth:
+        listed.append(
+            _Measure(
+                "Centroid F1 against the truth",
+                "nuclei within one nuclear radius of a true one",
+                "higher",
+                lambda s: _f1(s, "against_truth"),
+                3,
+            )
+        )
+    listed += [
+        _Measure(
+            "Centroid F1 against the real image",
+            "nuclei within one nuclear radius of one found in the real DAPI",
+            "higher",
+            lambda s: _f1(s, "against_real"),
+            3,
+        ),
+        _Measure(f"Nuclei per {patch_px} px patch", "mean over tissue patches", "near", lambda s: s.nuclei.per_patch, 2),
+        _Measure("Nuclear area (µm²)", "mean over nuclei", "near", lambda s: s.nuclei.area_um2, 1),
+        _Measure(
+            "Nuclear area, distance to real (µm²)",
+            "Wasserstein distance of the distributions",
+            "lower",
+            lambda s: _distance(s, "area_um2_to_real"),
+            2,
+        ),
+    ]
+    return listed
+
+
+_RULES = {"higher": "higher is better", "lower": "lower is better", "near": "nearer to real is better"}
+
+
+def summary(results: Results, stains: Sequence[str], patch_px: int) -> tuple[Row, ...]:
+    """Rows of the headline table; the arrow of a generated store tells it from the best of the controls."""
+    has_truth = any(one.brain.nuclei.against_truth is not None for one in results.stores)
+    rows = []
+    for measure in _measures(stains, patch_px, has_truth):
+        values = {one.label: measure.value(one.brain) for one in results.stores}
+        cells = tuple(_cell(one, values, results, measure) for one in results.stores)
+        rows.append(Row(measure.title, measure.note, _RULES[measure.better], cells))
+    return tuple(rows)
+
+
+def _cell(
+    store: StoreResult, values: dict[str, Statistic | None], results: Results, measure: _Measure
+) -> Cell:
+    value = values[store.label]
+    if value is None or value.mean is None:
+        return Cell("–")
+    spread = f"± {value.sd:.{measure.digits}f}" if value.sd is not None else ""
+    return Cell(f"{value.mean:.{measure.digits}f}", spread, _mark(store, values, results, measure))
+
+
+def _mark(
+    store: StoreResult, values: dict[str, Statistic | None], results: Results, measure: _Measure
+) -> Mark:
+    """How a generated store compares with the best of its controls; nothing for the others."""
+    if store.role != "generated":
+        return ""
+    real = values[results.store("real")[0].label]
+    cost = {label: _cost(value, real, measure) for label, value in values.items()}
+    rivals = [cost[one.label] for one in results.store("control")]
+    known = [one for one in rivals if one is not None]
+    own = cost[store.label]
+    if own is None or not known:
+        return ""
+    best = min(known)
+    if abs(own - best) < 0.5 * 10**-measure.digits:
+        return "equal"
+    return "better" if own < best else "worse"
+
+
+def _cost(value: Statistic | None, real: Statistic | None, measure: _Measure) -> float | None:
+    if value is None or value.mean is None:
+        return None
+    if measure.better == "near":
+        return None if real is None or real.mean is None else abs(value.mean - real.mean)
+    return value.mean if measure.better == "lower" else -value.mean
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One sentence on top of the page, and whether it is good news."""
+
+    good: bool
+    text: str
+
+
+def verdict(results: Results) -> Verdict:
+    """Does the run beat every control in PSNR, SSIM and centroid F1? In words, with what failed."""
+    run = results.store("generated")[0]
+    controls = results.store("control")
+    if not controls:
+        return Verdict(
+            False,
+            "No control was given, so these numbers do not tell how much of the picture the genes explain. "
+            "Generate one with `teramind-model generate --shuffle-genes` and add --control.",
+        )
+    truth = run.brain.nuclei.against_truth is not None
+    tests: list[tuple[str, Callable[[Scores], Statistic | None]]] = [
+        ("PSNR", lambda s: _image(s, "psnr_db", TOGETHER)),
+        ("SSIM", lambda s: _image(s, "ssim", TOGETHER)),
+        ("centroid F1", lambda s: _f1(s, "against_truth" if truth else "against_real")),
+    ]
+    won, lost = [], []
+    for name, value in tests:
+        mine = value(run.brain)
+        theirs = [value(one.brain) for one in controls]
+        rivals = [one.mean for one in theirs if one is not None and one.mean is not None]
+        good = mine is not None and mine.mean is not None and bool(rivals) and mine.mean > max(rivals)
+        (won if good else lost).append(name)
+    names = " and ".join(one.label for one in controls)
+    if not lost:
+        return Verdict(True, f"{run.label} beats {names} in {_listed(won)}: its genes tell the model where things are.")
+    beaten = f" It wins in {_listed(won)}." if won else ""
+    return Verdict(False, f"{run.label} does not beat {names} in {_listed(lost)}.{beaten}")
+
+
+def _listed(words: Sequence[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
