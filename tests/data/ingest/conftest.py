@@ -7,12 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from teramind_data.ingest.build import ingest
 from teramind_data.ingest.plan import IngestConfig
 from teramind_data.phantom import PhantomConfig, write_phantom
 from teramind_data.store import Brain
 
-TINY = PhantomConfig(brains=("A",), panels=(1,), seed=7, sections=2, canvas=(256, 512), genes=40, shared=33, blanks=3)
+TINY = PhantomConfig(
+    brains=("A",), panels=(1,), seed=7, sections=2, canvas=(256, 512), genes=40, shared=33, blanks=3
+)
 
 
 @pytest.fixture(scope="session")
@@ -32,7 +35,9 @@ def raw_brain(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def ingested(raw_brain: Path, tmp_path_factory: pytest.TempPathFactory) -> Brain:
     """The tiny brain's store; read only."""
-    outcome, brain = ingest(IngestConfig(raw=raw_brain, out=str(tmp_path_factory.mktemp("stores") / "A.zarr")))
+    outcome, brain = ingest(
+        IngestConfig(raw=raw_brain, out=str(tmp_path_factory.mktemp("stores") / "A.zarr"))
+    )
     assert outcome == "written"
     return brain
 

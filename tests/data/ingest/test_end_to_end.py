@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from teramind_data.errors import IncompleteStoreError, InputError, OutputExistsError
 from teramind_data.ingest import build
 from teramind_data.ingest.build import ingest
@@ -98,7 +99,9 @@ def test_tissue_covers_the_cells_and_not_the_slide(ingested: Brain, tiny: Phanto
     tissue = np.asarray(ingested.tissue)
     for section in (0, 1):
         truth = section_truth(tiny, "A", section)
-        cells = tissue[section][truth.cells["y"].round().astype(int) // 16, truth.cells["x"].round().astype(int) // 16]
+        cells = tissue[section][
+            truth.cells["y"].round().astype(int) // 16, truth.cells["x"].round().astype(int) // 16
+        ]
         assert cells.mean() > 0.97
         outside = truth.regions.reshape(16, 16, 32, 16).max(axis=(1, 3)) == 0
         assert outside.sum() > 20
@@ -109,7 +112,9 @@ def test_tissue_covers_the_cells_and_not_the_slide(ingested: Brain, tiny: Phanto
 def test_regions_are_the_annotation(ingested: Brain, raw_brain: Path) -> None:
     import tifffile
 
-    np.testing.assert_array_equal(np.asarray(ingested.regions), tifffile.imread(raw_brain / "annotation" / "regions.tif"))
+    np.testing.assert_array_equal(
+        np.asarray(ingested.regions), tifffile.imread(raw_brain / "annotation" / "regions.tif")
+    )
     assert ingested.region_names[0] == "outside"
     assert set(np.unique(np.asarray(ingested.regions))) <= set(ingested.region_names)
 
@@ -125,7 +130,10 @@ def test_provenance_and_sections(ingested: Brain, raw_brain: Path) -> None:
     assert ingested.sections[1].registration["direction"] == "atlas_mm_to_image_px"
     for section in ingested.sections:
         assert section.qc["transcripts_controls"] > 0
-        assert section.qc["transcripts_in_file"] == section.qc["transcripts"] + section.qc["transcripts_controls"]
+        assert (
+            section.qc["transcripts_in_file"]
+            == section.qc["transcripts"] + section.qc["transcripts_controls"]
+        )
     assert str(raw_brain) not in json.dumps(block)
 
 
@@ -146,7 +154,9 @@ def test_other_readers_open_it(ingested: Brain) -> None:
             ome_zarr_models.open_ome_zarr(zarr.open_group(f"{ingested.url}/images/{name}/ome.zarr", mode="r"))
     assert len(points) == ingested.molecules.total
     assert points["x"].max() < ingested.canvas[1] * ingested.pixel_size_um
-    np.testing.assert_array_equal(np.asarray(table.X).sum(axis=1), [s.qc["transcripts"] for s in ingested.sections])
+    np.testing.assert_array_equal(
+        np.asarray(table.X).sum(axis=1), [s.qc["transcripts"] for s in ingested.sections]
+    )
     counts = points[points["section"] == 1].groupby("gene", observed=False).size()
     np.testing.assert_array_equal(counts[list(table.var_names)], np.asarray(table.X)[1])
 
@@ -159,7 +169,9 @@ def test_again_does_nothing(ingested: Brain, raw_brain: Path, run_command: Run) 
     assert {path: path.stat().st_mtime_ns for path in Path(ingested.url).rglob("*")} == before
 
 
-def test_changed_inputs_need_overwrite(ingested: Brain, raw_copy: Path, tmp_path: Path, run_command: Run) -> None:
+def test_changed_inputs_need_overwrite(
+    ingested: Brain, raw_copy: Path, tmp_path: Path, run_command: Run
+) -> None:
     out = shutil.copytree(ingested.url, tmp_path / "A.zarr")
     with (raw_copy / "section_000" / "detected_transcripts.csv").open("a") as handle:
         handle.write(handle_line(raw_copy))
@@ -230,8 +242,9 @@ def same_files(a: Path, b: Path) -> bool:
     return True
 
 
-def test_unfinished_store_of_other_inputs_is_refused(raw_copy: Path, tmp_path: Path,
-                                                     monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unfinished_store_of_other_inputs_is_refused(
+    raw_copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     config = IngestConfig(raw=raw_copy, out=str(tmp_path / "A.zarr"))
     with monkeypatch.context() as patch:
         patch.setattr(build, "_write_expression", stop)
@@ -244,8 +257,9 @@ def test_unfinished_store_of_other_inputs_is_refused(raw_copy: Path, tmp_path: P
     assert outcome == "written"
 
 
-def test_bad_input_met_while_writing_leaves_nothing(raw_brain: Path, tmp_path: Path,
-                                                    monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bad_input_met_while_writing_leaves_nothing(
+    raw_brain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def broken(*_: object) -> None:
         raise InputError("image is truncated or damaged", where="tile 3")
 
@@ -314,6 +328,7 @@ def test_affine_registration_of_another_direction(ingested: Brain, raw_copy: Pat
     (raw_copy / "manifest.yaml").write_text(manifest)
     _, brain = ingest(IngestConfig(raw=raw_copy, out=str(tmp_path / "A.zarr")))
     np.testing.assert_array_equal(brain.read("expression", 0), ingested.read("expression", 0))
+
     # The window is this section's alone here; compared in counts.
     def counts(store: Brain) -> np.ndarray:
         window = store.provenance["intensity"]["DAPI"]

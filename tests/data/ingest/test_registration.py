@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from teramind_data.errors import MissingInputError, RegistrationError
 from teramind_data.ingest.registration import (
     Direction,
@@ -15,7 +16,15 @@ from teramind_data.ingest.registration import (
     parse_transform,
     read_registration,
 )
-from teramind_data.ingest.transforms import IDENTITY, Affine, Sequence, ThinPlateSpline, chain, inverted, scaling
+from teramind_data.ingest.transforms import (
+    IDENTITY,
+    Affine,
+    Sequence,
+    ThinPlateSpline,
+    chain,
+    inverted,
+    scaling,
+)
 
 
 def landmarks(seed: int = 0, n: int = 14, bend: float = 0.02) -> tuple[np.ndarray, np.ndarray]:
@@ -56,8 +65,12 @@ def test_spline_inverse_and_jacobian() -> None:
     np.testing.assert_allclose(spline.inverse(spline.forward(points)), points, atol=1e-8)
     h = 1e-5
     numeric = np.stack(
-        [(spline.forward(points + [h, 0]) - spline.forward(points - [h, 0])) / (2 * h),
-         (spline.forward(points + [0, h]) - spline.forward(points - [0, h])) / (2 * h)], axis=-1)
+        [
+            (spline.forward(points + [h, 0]) - spline.forward(points - [h, 0])) / (2 * h),
+            (spline.forward(points + [0, h]) - spline.forward(points - [0, h])) / (2 * h),
+        ],
+        axis=-1,
+    )
     np.testing.assert_allclose(spline.jacobian(points), numeric, atol=1e-6)
 
 
@@ -75,14 +88,9 @@ def test_a_folded_spline_says_so() -> None:
     spline = ThinPlateSpline(source, target)
     folded = spline.jacobian(np.array([[5.0, 5.0]]))[0]
     assert np.linalg.det(folded) < 0
-    # Newton may find one of several pre-images: then it must map to the point asked for; else it must refuse.
     points = np.random.default_rng(3).uniform(0, 10, (300, 2))
-    try:
-        back = spline.inverse(points)
-    except RegistrationError as error:
-        assert "fold" in str(error)
-    else:
-        np.testing.assert_allclose(spline.forward(back), points, atol=1e-6)
+    with pytest.raises(RegistrationError, match="no inverse.*the registration folds"):
+        spline.inverse(points)
 
 
 def test_no_preimage_is_refused() -> None:
@@ -113,12 +121,25 @@ def test_real_warpy_file_round_trips(reference_dir: Path) -> None:
 
 def test_affines_without_type_and_every_wrapper() -> None:
     source, target = landmarks()
-    bounded = {"type": "BoundedRealTransform", "realTransform": spline_node(source, target),
-               "interval_min": [0, 0, 0], "interval_max": [1, 1, 1]}
+    bounded = {
+        "type": "BoundedRealTransform",
+        "realTransform": spline_node(source, target),
+        "interval_min": [0, 0, 0],
+        "interval_max": [1, 1, 1],
+    }
     affine = {"affinetransform3d": [2, 0, 0, 1, 0, 2, 0, -1, 0, 0, 1, 0]}
-    nested = {"type": "RealTransformSequence", "size": 2, "realTransform_0": affine, "realTransform_1": bounded}
-    outer = {"type": "InvertibleRealTransformSequence", "size": 2, "realTransform_0": nested,
-             "realTransform_1": dict(affine, type="AffineTransform3D")}
+    nested = {
+        "type": "RealTransformSequence",
+        "size": 2,
+        "realTransform_0": affine,
+        "realTransform_1": bounded,
+    }
+    outer = {
+        "type": "InvertibleRealTransformSequence",
+        "size": 2,
+        "realTransform_0": nested,
+        "realTransform_1": dict(affine, type="AffineTransform3D"),
+    }
     points = np.random.default_rng(0).uniform(20, 25, (50, 2))
     expected = ThinPlateSpline(source, target).forward(points * 2 + [1, -1]) * 2 + [1, -1]
     np.testing.assert_allclose(parse_transform(outer).forward(points), expected, atol=1e-9)
@@ -139,8 +160,11 @@ def test_directions_and_units(direction: Direction) -> None:
     pixel, origin = 0.432, (12.0, -30.0)
     mosaic = Affine(np.array([[9.2, 0.0, 40.0], [0.0, 9.2, -13.0]]))
     truth = Affine(np.array([[0.99, -0.1, 30.0], [0.1, 0.99, 12.0]]))
-    plane_of = {"atlas_mm": scaling(pixel / 1000, (origin[1] / 1000, origin[0] / 1000)),
-                "atlas_um": scaling(pixel, (origin[1], origin[0])), "canvas_px": IDENTITY}[direction.plane]
+    plane_of = {
+        "atlas_mm": scaling(pixel / 1000, (origin[1] / 1000, origin[0] / 1000)),
+        "atlas_um": scaling(pixel, (origin[1], origin[0])),
+        "canvas_px": IDENTITY,
+    }[direction.plane]
     section_of = mosaic if direction.section == "section_um" else IDENTITY
     file = chain(inverted(plane_of), truth, inverted(section_of))
     if not direction.forward:
@@ -183,9 +207,16 @@ def test_affine_files(tmp_path: Path, suffix: str, shape: str) -> None:
         ("a.json", '{"affinetransform3d": [1,0,0.3,0, 0,1,0,0, 0,0,1,0]}', "tilts"),
         ("a.json", '{"type": "RealTransformSequence", "size": 1}', "incomplete.*realTransform_0"),
         ("a.json", '{"type": "RealTransformSequence", "size": "two"}', "no size"),
-        ("a.json", '{"type": "ThinplateSplineTransform", "srcPts": [[1,2],[3,4]], "tgtPts": [[1],[2]]}', "pair up"),
-        ("a.json", '{"type": "ThinplateSplineTransform", "srcPts": [[0,1,2],[0,1,2]], "tgtPts": [[0,1,2],[0,1,2]]}',
-         "degenerate"),
+        (
+            "a.json",
+            '{"type": "ThinplateSplineTransform", "srcPts": [[1,2],[3,4]], "tgtPts": [[1],[2]]}',
+            "pair up",
+        ),
+        (
+            "a.json",
+            '{"type": "ThinplateSplineTransform", "srcPts": [[0,1,2],[0,1,2]], "tgtPts": [[0,1,2],[0,1,2]]}',
+            "degenerate",
+        ),
         ("a.json", '{"type":"Wrapped2DTransformAs3D","wrappedTransform":' * 200 + "0" + "}" * 200, "deeply"),
         ("a.csv", "a,b,c\n1,2,3\n", "not a matrix"),
         ("a.csv", "1,2\n3,4\n", "wrong shape.*2x2"),

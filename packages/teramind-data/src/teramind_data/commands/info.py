@@ -22,7 +22,9 @@ def info(store: Annotated[str, typer.Argument(help="A store (path or URL).")]) -
     height, width = brain.canvas
     um = brain.pixel_size_um
     print(f"{store}: {brain.kind} store, {'complete' if brain.complete else 'NOT COMPLETE'}")
-    print(f"canvas      {height} x {width} px of {um:g} um ({height * um / 1000:.3g} x {width * um / 1000:.3g} mm)")
+    print(
+        f"canvas      {height} x {width} px of {um:g} um ({height * um / 1000:.3g} x {width * um / 1000:.3g} mm)"
+    )
     print(f"stains      {', '.join(brain.stains)}")
     if brain.panel is not None:
         print(f"panel       {len(brain.panel)} genes, fingerprint {brain.panel.fingerprint[:16]}")

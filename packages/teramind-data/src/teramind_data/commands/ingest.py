@@ -31,14 +31,21 @@ def ingest(
     section_spacing: Annotated[
         float, typer.Option(help="um between sections, where no manifest gives z.")
     ] = 100.0,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a store of ours that is there.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a store of ours that is there.")
+    ] = False,
 ) -> None:
     """Run the command (its help is `EXAMPLE`)."""
     from teramind_data.ingest.build import ingest as build
     from teramind_data.ingest.plan import IngestConfig
 
     config = IngestConfig(
-        raw=raw, out=out, manifest=manifest, panel=panel, section_spacing_um=section_spacing, overwrite=overwrite
+        raw=raw,
+        out=out,
+        manifest=manifest,
+        panel=panel,
+        section_spacing_um=section_spacing,
+        overwrite=overwrite,
     )
     outcome, brain = build(config)
     if outcome == "up to date":

@@ -75,7 +75,9 @@ def check(
 
 def register(app: typer.Typer) -> None:
     """Add the commands to an application."""
-    group = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Gene panels: show, intersect, check.")
+    group = typer.Typer(
+        no_args_is_help=True, rich_markup_mode=None, help="Gene panels: show, intersect, check."
+    )
     group.command("show", help=SHOW)(show)
     group.command("intersect", help=INTERSECT)(intersect)
     group.command("check", help=CHECK)(check)

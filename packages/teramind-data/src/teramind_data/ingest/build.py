@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -29,10 +30,19 @@ from teramind_data.ingest.provenance import provenance, section_registration, se
 from teramind_data.ingest.rasterize import bin_counts, pull, sample
 from teramind_data.ingest.regions import read_names, read_regions
 from teramind_data.ingest.slide import Slide
-from teramind_data.ingest.spill import TILE_PX, Molecules, Spill
+from teramind_data.ingest.spill import TILE_PX, Spill
 from teramind_data.ingest.tissue import tissue_mask
 from teramind_data.panel import Panel
-from teramind_data.store import BrainSpec, Brain, BrainWriter, Section, create_brain, open_brain, resume_brain, store_state
+from teramind_data.store import (
+    Brain,
+    BrainSpec,
+    BrainWriter,
+    Section,
+    create_brain,
+    open_brain,
+    resume_brain,
+    store_state,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -97,6 +107,7 @@ def ingest(config: IngestConfig) -> tuple[Outcome, Brain]:
             )
     with _scratch(config.out) as folder:
         measured = measure(plan, Spill(folder))
+        _regions(measured)  # so that an annotation that does not fit is refused before the store is begun
         return "written", _write(measured, fresh=state in ("absent", "empty"))
 
 
@@ -241,7 +252,9 @@ def _count(plan: Plan, spill: Spill, genes: int) -> tuple[int, NDArray[np.int64]
             counts[section.index] += np.bincount(row.gene, minlength=genes)
             if len(row):
                 columns = row.x // BIN_PX
-                flat = (row.gene * (TILE_PX // BIN_PX) + row.y % TILE_PX // BIN_PX) * (columns.max() + 1) + columns
+                flat = (row.gene * (TILE_PX // BIN_PX) + row.y % TILE_PX // BIN_PX) * (
+                    columns.max() + 1
+                ) + columns
                 most = max(most, int(np.unique(flat, return_counts=True)[1].max()))
     return most, counts
 
@@ -283,7 +296,11 @@ def _windows(
 
 
 def _tissue_histogram(
-    section: PlannedSection, stain: str, tissue: NDArray[np.uint8], shift: tuple[int, int], canvas: tuple[int, int]
+    section: PlannedSection,
+    stain: str,
+    tissue: NDArray[np.uint8],
+    shift: tuple[int, int],
+    canvas: tuple[int, int],
 ) -> Histogram:
     histogram = Histogram()
     with Slide(section.images[stain]) as slide:
@@ -320,7 +337,13 @@ def _begin(measured: Measured) -> BrainWriter:
         canvas=measured.canvas,
         pixel_size_um=plan.pixel_size_um,
         sections=tuple(
-            Section(section.index, section.name, section.z_um, section_source(section), section_registration(section))
+            Section(
+                section.index,
+                section.name,
+                section.z_um,
+                section_source(section),
+                section_registration(section),
+            )
             for section in plan.sections
         ),
         panel=measured.panel,
@@ -365,15 +388,13 @@ def _write_expression(measured: Measured, writer: BrainWriter) -> None:
     genes, dtype = len(measured.panel), writer.spec.expression_dtype
     pending = writer.pending("expression")
     with progress(len(pending), "expression", "shards") as advance:
-        band: Molecules | None = None
-        held: tuple[int, int, int] | None = None
-        for z, bins in pending:
-            box = bins.refine(BIN_PX)
-            if held != (z, box.y0, box.y1):
-                band, held = measured.spill.band(z, box), (z, box.y0, box.y1)
-            assert band is not None  # noqa: S101 - set with `held`
-            writer.write("expression", z, bins, bin_counts(band.y, band.x, band.gene, genes, box).astype(dtype))
-            advance()
+        # Shards come row by row: the molecules of a row of shards are read once for all its columns.
+        for (z, y0, y1), row in groupby(pending, key=lambda unit: (unit[0], unit[1].y0, unit[1].y1)):
+            band = measured.spill.band(z, Box(y0, y1, 0, 1).refine(BIN_PX))
+            for _, bins in row:
+                counts = bin_counts(band.y, band.x, band.gene, genes, bins.refine(BIN_PX))
+                writer.write("expression", z, bins, counts.astype(dtype))
+                advance()
 
 
 def _sorted_molecules(measured: Measured) -> Iterator[tuple[int, NDArray[Any], NDArray[Any], NDArray[Any]]]:
@@ -392,11 +413,20 @@ def _write_labels(measured: Measured, writer: BrainWriter) -> NDArray[np.uint8]:
         dapi = _bin_means(brain, writer, section.index) if "DAPI" in plan.stains else None
         tissue[section.index] = tissue_mask(measured.density(section.index), plan.pixel_size_um, dapi)
     _put_labels(writer, brain, "tissue", tissue, None)
-    if plan.regions is not None:
-        kept = tuple(i for i, entry in enumerate(plan.manifest.sections) if entry.exclude is None)
-        labels = read_regions(plan.regions[0], len(plan.manifest.sections), kept, measured.canvas)
-        _put_labels(writer, brain, "regions", labels, read_names(plan.regions[1]))
+    regions = _regions(measured)
+    if regions is not None:
+        _put_labels(writer, brain, "regions", *regions)
     return tissue
+
+
+def _regions(measured: Measured) -> tuple[NDArray[np.uint16], dict[int, str]] | None:
+    """The annotation ``(z, y/16, x/16)`` and its names; None where there is none."""
+    plan = measured.plan
+    if plan.regions is None:
+        return None
+    kept = tuple(i for i, entry in enumerate(plan.manifest.sections) if entry.exclude is None)
+    labels = read_regions(plan.regions[0], len(plan.manifest.sections), kept, measured.canvas)
+    return labels, read_names(plan.regions[1])
 
 
 def _put_labels(
@@ -425,7 +455,9 @@ def _bin_means(brain: Brain, writer: BrainWriter, section: int) -> NDArray[np.fl
 def _sections(measured: Measured, tissue: NDArray[np.uint8]) -> tuple[Section, ...]:
     """The sections with their quality numbers."""
     out = []
-    for section, spilled, qc in zip(measured.plan.sections, measured.spill.sections, measured.qc, strict=True):
+    for section, spilled, qc in zip(
+        measured.plan.sections, measured.spill.sections, measured.qc, strict=True
+    ):
         mask = tissue[section.index].astype(bool)
         stored = int(measured.counts[section.index].sum())
         within = int(measured.density(section.index)[mask].sum())
@@ -442,8 +474,14 @@ def _sections(measured: Measured, tissue: NDArray[np.uint8]) -> tuple[Section, .
             **qc,
         }
         out.append(
-            Section(section.index, section.name, section.z_um, section_source(section),
-                    section_registration(section), numbers)
+            Section(
+                section.index,
+                section.name,
+                section.z_um,
+                section_source(section),
+                section_registration(section),
+                numbers,
+            )
         )
     return tuple(out)
 

@@ -101,7 +101,9 @@ class Manifest(_Strict):
         z = self.z_positions()
         for before, after, entry in zip(z, z[1:], self.kept[1:], strict=False):
             if after <= before:
-                raise ValueError(f"sections: z of {entry.title} is {after:g} um, not above {before:g} um before it")
+                raise ValueError(
+                    f"sections: z of {entry.title} is {after:g} um, not above {before:g} um before it"
+                )
         return self
 
     @property
@@ -145,7 +147,9 @@ def parse_manifest(data: object, where: Path) -> Manifest:
             remedy="Correct it; `teramind-data manifest` writes one to begin with",
         ) from error
     except (TypeError, ValueError) as error:
-        raise InputError("manifest is not valid", where=where, found=error, remedy="Use plain YAML values") from error
+        raise InputError(
+            "manifest is not valid", where=where, found=error, remedy="Use plain YAML values"
+        ) from error
 
 
 def load_manifest(path: Path) -> Manifest:
@@ -159,12 +163,18 @@ def load_manifest(path: Path) -> Manifest:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise MissingInputError(
-            "manifest not found", where=path, remedy="Write one with `teramind-data manifest RAW -o manifest.yaml`"
+            "manifest not found",
+            where=path,
+            remedy="Write one with `teramind-data manifest RAW -o manifest.yaml`",
         ) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError("manifest is not readable YAML", where=path, found=error, remedy="Correct it") from error
+        raise InputError(
+            "manifest is not readable YAML", where=path, found=error, remedy="Correct it"
+        ) from error
     if not isinstance(data, dict):
-        raise InputError("manifest is not valid", where=path, expected="keys and values", remedy="See the ingest guide")
+        raise InputError(
+            "manifest is not valid", where=path, expected="keys and values", remedy="See the ingest guide"
+        )
     return parse_manifest(data, path)
 
 
@@ -189,7 +199,8 @@ def discover(raw: Path, section_spacing_um: float = 100.0) -> Manifest:
     regions = None
     if labels.is_file():
         regions = RegionsEntry(
-            labels=str(labels.relative_to(raw)), names=str(names.relative_to(raw)) if names.is_file() else None
+            labels=str(labels.relative_to(raw)),
+            names=str(names.relative_to(raw)) if names.is_file() else None,
         )
     return Manifest(
         brain=raw.resolve().name,
@@ -232,7 +243,9 @@ def write_manifest(manifest: Manifest, path: Path, *, overwrite: bool = False) -
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("w", encoding="utf-8") as handle:
-            handle.write("# A brain for `teramind-data ingest`. Edit: order, z_um, exclude: <reason>, registration.\n")
+            handle.write(
+                "# A brain for `teramind-data ingest`. Edit: order, z_um, exclude: <reason>, registration.\n"
+            )
             yaml.safe_dump(manifest.to_plain(), handle, sort_keys=False, default_flow_style=None)
             handle.flush()
             os.fsync(handle.fileno())

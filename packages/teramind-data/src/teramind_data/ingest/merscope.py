@@ -76,7 +76,9 @@ def read_folder(folder: Path) -> SectionFolder:
         InputError: the matrix is no affine.
     """
     if not folder.is_dir():
-        raise MissingInputError("section folder not found", where=folder, remedy="Correct its name in the manifest")
+        raise MissingInputError(
+            "section folder not found", where=folder, remedy="Correct its name in the manifest"
+        )
     transcripts = find_transcripts(folder)
     if transcripts is None:
         raise MissingInputError(
@@ -101,14 +103,21 @@ def read_folder(folder: Path) -> SectionFolder:
     matrix_file = images / "micron_to_mosaic_pixel_transform.csv"
     table = folder / "cell_by_gene.csv"
     return SectionFolder(
-        folder, transcripts, mosaics, _read_matrix(matrix_file), matrix_file, table if table.is_file() else None
+        folder,
+        transcripts,
+        mosaics,
+        _read_matrix(matrix_file),
+        matrix_file,
+        table if table.is_file() else None,
     )
 
 
 def _read_matrix(file: Path) -> Affine:
     if not file.is_file():
         raise MissingInputError(
-            "section folder has no micron-to-mosaic matrix", where=file, remedy="Restore the file from the instrument"
+            "section folder has no micron-to-mosaic matrix",
+            where=file,
+            remedy="Restore the file from the instrument",
         )
     try:
         rows = [line.replace(",", " ").split() for line in file.read_text().splitlines() if line.strip()]
@@ -154,7 +163,9 @@ def scan_transcripts(file: Path) -> pl.LazyFrame:
             remedy="Export the transcripts again with these columns",
         )
     return frame.select(
-        pl.col("global_x").cast(pl.Float64), pl.col("global_y").cast(pl.Float64), pl.col("gene").cast(pl.String)
+        pl.col("global_x").cast(pl.Float64),
+        pl.col("global_y").cast(pl.Float64),
+        pl.col("gene").cast(pl.String),
     )
 
 

@@ -114,14 +114,14 @@ def make_plan(config: IngestConfig) -> Plan:
     schemas and hashes, not yet the transcripts' rows or the images' pixels.
     """
     manifest = _manifest(config)
-    folders = [merscope.read_folder(inside(config.raw, entry.folder, "section folder")) for entry in manifest.kept]
+    folders = [
+        merscope.read_folder(inside(config.raw, entry.folder, "section folder")) for entry in manifest.kept
+    ]
     for folder in folders:
         merscope.scan_transcripts(folder.transcripts)
     stains = _stains(manifest, folders)
     pixel = manifest.pixel_size_um or _pixel_size(folders)
-    sections = tuple(
-        _section(index, manifest, folder, stains, pixel) for index, folder in enumerate(folders)
-    )
+    sections = tuple(_section(index, manifest, folder, stains, pixel) for index, folder in enumerate(folders))
     regions = _regions(config.raw, manifest)
     return Plan(
         config=config,
@@ -144,7 +144,9 @@ def load_panel(path: str | Path) -> Panel:
     text = str(path)
     if "://" in text or Path(text).is_dir():
         if store_state(text) not in ("complete", "incomplete"):
-            raise MissingInputError("no store to take a panel from", where=text, remedy="Give a store or a CSV")
+            raise MissingInputError(
+                "no store to take a panel from", where=text, remedy="Give a store or a CSV"
+            )
         panel = open_brain(text).panel
         if panel is None:
             raise InputError("store has no panel", where=text, remedy="Give an atlas store or a CSV")
@@ -199,8 +201,8 @@ def _section(
     entry = manifest.kept[index]
     images = {stain: folder.image(stain, manifest.z_plane) for stain in stains}
     shapes = {}
-    for stain, file in images.items():
-        with Slide(file) as slide:
+    for stain, mosaic in images.items():
+        with Slide(mosaic) as slide:
             shapes[stain] = slide.shape
     if len(set(shapes.values())) > 1:
         raise InputError(
@@ -210,7 +212,9 @@ def _section(
             found=", ".join(f"{shape} ({stain})" for stain, shape in shapes.items()),
             remedy="Restore the mosaics: all stains share one micron-to-mosaic matrix",
         )
-    registration, file, direction = IDENTITY, None, Direction.ATLAS_UM_TO_SECTION_UM
+    registration: Transform = IDENTITY
+    file: Path | None = None
+    direction = Direction.ATLAS_UM_TO_SECTION_UM
     if isinstance(entry.registration, RegistrationEntry):
         file = inside(folder.path, entry.registration.file, "registration")
         registration, direction = read_registration(file), entry.registration.direction
@@ -244,7 +248,9 @@ def _regions(raw: Path, manifest: Manifest) -> tuple[Path, Path | None] | None:
     names = None if manifest.regions.names is None else inside(raw, manifest.regions.names, "region names")
     for file in (labels, names):
         if file is not None and not file.is_file():
-            raise MissingInputError("annotation not found", where=file, remedy="Correct regions in the manifest")
+            raise MissingInputError(
+                "annotation not found", where=file, remedy="Correct regions in the manifest"
+            )
     return labels, names
 
 

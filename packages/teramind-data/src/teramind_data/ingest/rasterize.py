@@ -14,7 +14,10 @@ from teramind_data.ingest.transforms import Affine, Transform
 _GRID_STEPS = (32, 16, 8, 4)  # px between exact evaluations of a spline, coarsest that is exact enough
 _GRID_TOLERANCE = 0.01  # image px: under the 0.02 px promised, checked between the grid's nodes
 _BLOCK_ROWS = 512  # canvas rows warped at once: bounds the coordinate arrays
-_MARGIN = {"linear": 2, "cubic": 14}  # source px read around a block; the cubic prefilter's tail is below 1e-7 there
+_MARGIN = {
+    "linear": 2,
+    "cubic": 14,
+}  # source px read around a block; the cubic prefilter's tail is below 1e-7 there
 
 
 def coordinates(transform: Transform, box: Box) -> NDArray[np.float64]:
@@ -32,7 +35,9 @@ def coordinates(transform: Transform, box: Box) -> NDArray[np.float64]:
         guess = (nodes[:, :-1, :-1] + nodes[:, 1:, :-1] + nodes[:, :-1, 1:] + nodes[:, 1:, 1:]) / 4
         if np.abs(guess - between).max() <= _GRID_TOLERANCE:
             return _interpolate(nodes, ys, xs, box)
-    return _evaluate(transform, np.arange(box.y0, box.y1, dtype=float), np.arange(box.x0, box.x1, dtype=float))
+    return _evaluate(
+        transform, np.arange(box.y0, box.y1, dtype=float), np.arange(box.x0, box.x1, dtype=float)
+    )
 
 
 def _nodes(start: int, stop: int, step: int) -> NDArray[np.float64]:
@@ -130,9 +135,7 @@ def sample(slide: Slide, transform: Transform, box: Box, step: int) -> NDArray[A
     return out
 
 
-def push(
-    transform: Transform, micron_to_mosaic: Affine, xy_um: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def push(transform: Transform, micron_to_mosaic: Affine, xy_um: NDArray[np.float64]) -> NDArray[np.float64]:
     """Canvas coordinates ``(n, 2)`` x, y of points given in section um: through the image and S's inverse."""
     return transform.inverse(micron_to_mosaic.forward(xy_um))
 

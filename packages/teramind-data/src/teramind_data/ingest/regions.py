@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,9 @@ def read_regions(
     Args:
         labels: TIFF stack (section, y, x) over all sections of the manifest, left-out ones included (or the kept
             ones only), of whole pixels or of 16-px bins. Of pixels, each bin takes the label at its centre.
-        sections: number of sections in the manifest. kept: places of the kept ones. canvas: (h, w) in pixels.
+        sections: number of sections in the manifest.
+        kept: places of the kept ones.
+        canvas: (h, w) in pixels.
 
     Raises:
         InputError: unreadable, or of another size; names the file.
@@ -36,7 +37,10 @@ def read_regions(
             stack = _read_stack(tiff, shape, bins)
     except (tifffile.TiffFileError, ValueError, OSError, IndexError) as error:
         raise InputError(
-            "annotation is truncated or damaged", where=labels, found=error, remedy="Copy it again from its source"
+            "annotation is truncated or damaged",
+            where=labels,
+            found=error,
+            remedy="Copy it again from its source",
         ) from error
     if stack is None or stack.shape[0] not in (sections, len(kept)) or stack.dtype.kind not in "iu":
         raise InputError(
@@ -77,8 +81,3 @@ def read_names(names: Path | None) -> dict[int, str]:
             found=error,
             remedy="Write a CSV with these columns",
         ) from error
-
-
-def check_names(found: NDArray[np.uint16], names: Mapping[int, str]) -> list[int]:
-    """Labels in use that have no name (0 needs none)."""
-    return [int(label) for label in np.unique(found) if label and int(label) not in names]

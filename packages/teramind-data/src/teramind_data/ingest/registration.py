@@ -98,10 +98,14 @@ def read_registration(path: str | Path) -> Transform:
     file = Path(path)
     if not file.is_file():
         raise MissingInputError(
-            "registration not found", where=file, remedy="Correct the file's name in the manifest, or export it again"
+            "registration not found",
+            where=file,
+            remedy="Correct the file's name in the manifest, or export it again",
         )
     if file.stat().st_size > _MAX_BYTES:
-        raise RegistrationError("registration is too large", where=file, expected=f"at most {_MAX_BYTES} bytes")
+        raise RegistrationError(
+            "registration is too large", where=file, expected=f"at most {_MAX_BYTES} bytes"
+        )
     readers: dict[str, Callable[[Path], Transform]] = {
         ".json": _read_json,
         ".csv": _read_text_matrix,
@@ -138,10 +142,15 @@ def parse_transform(node: object) -> Transform:
 
 def _parse(node: object, place: str, depth: int) -> Transform:
     if depth > _MAX_DEPTH:
-        raise RegistrationError("registration is nested too deeply", where=place, expected=f"{_MAX_DEPTH} levels")
+        raise RegistrationError(
+            "registration is nested too deeply", where=place, expected=f"{_MAX_DEPTH} levels"
+        )
     if not isinstance(node, dict):
         raise RegistrationError(
-            "registration is not a transform", where=f"at {place}", expected="a JSON object", found=_kind(node)
+            "registration is not a transform",
+            where=f"at {place}",
+            expected="a JSON object",
+            found=_kind(node),
         )
     kind = str(node.get("type", "AffineTransform3D" if "affinetransform3d" in node else ""))
     kind = kind.rsplit(".", 1)[-1]  # some versions write the Java class with its package
@@ -155,7 +164,9 @@ def _parse(node: object, place: str, depth: int) -> Transform:
     if kind in ("RealTransformSequence", "InvertibleRealTransformSequence"):
         count = _member(node, "size", place)
         if not isinstance(count, int) or isinstance(count, bool) or not 0 <= count <= 10_000:
-            raise RegistrationError("sequence has no size", where=f"at {place}", expected="a count", found=count)
+            raise RegistrationError(
+                "sequence has no size", where=f"at {place}", expected="a count", found=count
+            )
         names = [f"realTransform_{i}" for i in range(count)]
         return chain(*(_parse(_member(node, name, place), f"{place}.{name}", depth + 1) for name in names))
     raise RegistrationError(
@@ -215,7 +226,10 @@ def _parse_spline(node: dict[str, Any], place: str) -> Transform:
 def _member(node: dict[str, Any], key: str, place: str) -> Any:
     if key not in node:
         raise RegistrationError(
-            "registration is incomplete", where=f"at {place}", expected=key, found=", ".join(node) or "nothing"
+            "registration is incomplete",
+            where=f"at {place}",
+            expected=key,
+            found=", ".join(node) or "nothing",
         )
     return node[key]
 
@@ -255,7 +269,9 @@ def _read_json(file: Path) -> Transform:
 def _read_text_matrix(file: Path) -> Transform:
     try:
         text = file.read_text(encoding="utf-8-sig")
-        rows = [line.replace(",", " ").replace(";", " ").split() for line in text.splitlines() if line.strip()]
+        rows = [
+            line.replace(",", " ").replace(";", " ").split() for line in text.splitlines() if line.strip()
+        ]
         matrix = np.array([[float(cell) for cell in row] for row in rows if not row[0].startswith("#")])
     except (ValueError, UnicodeDecodeError) as error:
         raise RegistrationError(
@@ -273,7 +289,10 @@ def _read_npy(file: Path) -> Transform:
         matrix = np.load(file, allow_pickle=False)  # never unpickle a stranger's file
     except (ValueError, OSError, EOFError) as error:
         raise RegistrationError(
-            "registration is not a readable npy file", where=file, found=str(error), remedy="Save it with numpy.save"
+            "registration is not a readable npy file",
+            where=file,
+            found=str(error),
+            remedy="Save it with numpy.save",
         ) from error
     return affine_from_matrix(_numbers(matrix, "matrix"))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections import OrderedDict
 from pathlib import Path
 from types import TracebackType
@@ -37,10 +38,12 @@ class Slide:
         self._cache_limit = cache_bytes
         self._cached = 0
         if not self.path.is_file():
-            raise MissingInputError("image not found", where=self.path, remedy="Restore the file or exclude the section")
+            raise MissingInputError(
+                "image not found", where=self.path, remedy="Restore the file or exclude the section"
+            )
         try:
             self._tiff = tifffile.TiffFile(self.path)
-        except (tifffile.TiffFileError, ValueError, OSError, IndexError, KeyError) as error:
+        except (tifffile.TiffFileError, ValueError, OSError, IndexError, KeyError, struct.error) as error:
             raise self._broken(str(error) or type(error).__name__) from error
         try:
             self._open_page()
@@ -49,19 +52,27 @@ class Slide:
             raise
 
     def _open_page(self) -> None:
-        import struct
-
         import tifffile
 
         try:
-            page = self._tiff.pages[0]
+            page: Any = self._tiff.pages[0]
             shape, dtype = tuple(page.shape), page.dtype
             self._offsets, self._counts = tuple(page.dataoffsets), tuple(page.databytecounts)
             tiled = bool(page.is_tiled)
             self._segment_shape = (
-                (int(page.tilelength), int(page.tilewidth)) if tiled else (int(page.rowsperstrip), int(shape[1]))
+                (int(page.tilelength), int(page.tilewidth))
+                if tiled
+                else (int(page.rowsperstrip), int(shape[1]))
             )
-        except (tifffile.TiffFileError, ValueError, IndexError, KeyError, AttributeError, TypeError, struct.error) as e:
+        except (
+            tifffile.TiffFileError,
+            ValueError,
+            IndexError,
+            KeyError,
+            AttributeError,
+            TypeError,
+            struct.error,
+        ) as e:
             raise self._broken(str(e) or type(e).__name__) from e
         if len(shape) != 2 or dtype is None or dtype.name not in _DTYPES:
             raise InputError(
@@ -86,7 +97,10 @@ class Slide:
         expected = ceil_div(self.shape[0], height) * self._columns
         if len(self._offsets) != expected or len(self._counts) != expected:
             raise self._broken(f"{len(self._offsets)} of {expected} tiles listed")
-        end, size = max((o + c for o, c in zip(self._offsets, self._counts, strict=True)), default=0), self._size()
+        end, size = (
+            max((o + c for o, c in zip(self._offsets, self._counts, strict=True)), default=0),
+            self._size(),
+        )
         if end > size:
             raise self._broken(f"{size} bytes", expected=f"{end} bytes")
         self._page = page
@@ -162,7 +176,7 @@ class Slide:
         try:
             tables = {} if self._page.jpegtables is None else {"jpegtables": self._page.jpegtables}
             segment, _, shape = self._page.decode(data, index, **tables)
-        except Exception as error:  # noqa: BLE001 - each codec raises its own kind
+        except Exception as error:
             raise self._broken(f"tile {index}: {' '.join(str(error).split())[:120]}") from error
         if segment is None:
             return np.zeros((height, width), self.dtype)

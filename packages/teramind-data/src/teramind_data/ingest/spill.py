@@ -80,9 +80,14 @@ class Spill:
             return
         spilled.placed += len(batch)
         spilled.low = (min(spilled.low[0], int(batch["y"].min())), min(spilled.low[1], int(batch["x"].min())))
-        spilled.high = (max(spilled.high[0], int(batch["y"].max())), max(spilled.high[1], int(batch["x"].max())))
+        spilled.high = (
+            max(spilled.high[0], int(batch["y"].max())),
+            max(spilled.high[1], int(batch["x"].max())),
+        )
         row = batch["y"] // TILE_PX
-        order = np.argsort(row, kind="stable")  # stable: file order within a row, so that runs agree byte for byte
+        order = np.argsort(
+            row, kind="stable"
+        )  # stable: file order within a row, so that runs agree byte for byte
         batch, row = batch[order], row[order]
         starts = np.flatnonzero(np.concatenate([[True], row[1:] != row[:-1]]))
         for start, stop in zip(starts, [*starts[1:], len(batch)], strict=True):

@@ -26,9 +26,13 @@ _ACCEPTED_TOLERANCE = 1e-9  # where rounding stalls Newton: still 1e-4 px on suc
 class Transform(Protocol):
     """A map of the plane. Points are ``(n, 2)`` float64 arrays, columns x then y."""
 
-    def forward(self, xy: Points) -> Points: ...
+    def forward(self, xy: Points) -> Points:
+        """Map points."""
+        ...
 
-    def inverse(self, xy: Points) -> Points: ...
+    def inverse(self, xy: Points) -> Points:
+        """Map points back; RegistrationError where that is not possible."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,9 @@ class Affine:
             )
         if abs(np.linalg.det(matrix[:, :2])) < 1e-12 * max(float(np.abs(matrix[:, :2]).max()), 1e-300) ** 2:
             raise RegistrationError(
-                "affine matrix cannot be inverted", found="determinant 0", remedy="Export the registration again"
+                "affine matrix cannot be inverted",
+                found="determinant 0",
+                remedy="Export the registration again",
             )
         object.__setattr__(self, "matrix", matrix)
 
@@ -67,7 +73,9 @@ class Affine:
     def after(self, first: Affine) -> Affine:
         """The affine that applies ``first`` and then this one."""
         linear = self.matrix[:, :2]
-        return Affine(np.column_stack([linear @ first.matrix[:, :2], linear @ first.matrix[:, 2] + self.matrix[:, 2]]))
+        return Affine(
+            np.column_stack([linear @ first.matrix[:, :2], linear @ first.matrix[:, 2] + self.matrix[:, 2]])
+        )
 
 
 IDENTITY = Affine(np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]))
@@ -125,7 +133,9 @@ class ThinPlateSpline:
         out = np.empty((len(xy), 2, 2))
         for start in range(0, len(xy), _POINTS_AT_ONCE):
             part = slice(start, start + _POINTS_AT_ONCE)
-            out[part] = self._evaluate((xy[part] - self._centre) / self._scale, derivatives=True)[1] / self._scale
+            out[part] = (
+                self._evaluate((xy[part] - self._centre) / self._scale, derivatives=True)[1] / self._scale
+            )
         return out
 
     def inverse(self, xy: Points) -> Points:
@@ -219,7 +229,10 @@ def _solve_2x2(matrix: NDArray[np.float64], right: Points) -> Points:
     size = (matrix**2).sum(axis=(1, 2))
     safe = np.abs(determinant) > 1e-9 * np.maximum(size, 1e-300)
     divisor = np.where(safe, determinant, 1.0)
-    newton = np.column_stack([d * right[:, 0] - b * right[:, 1], a * right[:, 1] - c * right[:, 0]]) / divisor[:, None]
+    newton = (
+        np.column_stack([d * right[:, 0] - b * right[:, 1], a * right[:, 1] - c * right[:, 0]])
+        / divisor[:, None]
+    )
     gradient = np.einsum("nab,na->nb", matrix, right) / np.maximum(size, 1e-300)[:, None]
     return np.where(safe[:, None], newton, gradient)
 
@@ -272,7 +285,11 @@ def chain(*transforms: Transform) -> Transform:
 def inverted(transform: Transform) -> Transform:
     """The inverse of a transform, affines inverted in closed form."""
     parts = [
-        part.inverted() if isinstance(part, Affine) else part.of if isinstance(part, Inverse) else Inverse(part)
+        part.inverted()
+        if isinstance(part, Affine)
+        else part.of
+        if isinstance(part, Inverse)
+        else Inverse(part)
         for part in reversed(list(_opened(transform)))
     ]
     return chain(*parts)
