@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from teramind_data.errors import InputError, MissingInputError, OutputExistsError
+from teramind_data.errors import InputError, MissingInputError, OutputExistsError, StoreError
 from teramind_data.panel import Panel
 from teramind_model.network.config import NetworkConfig
 
@@ -59,7 +59,9 @@ class ModelInfo:
 
     def __post_init__(self) -> None:
         if len(self.panel) != self.network.genes:
-            raise InputError("panel and network differ in genes", expected=self.network.genes, found=len(self.panel))
+            raise InputError(
+                "panel and network differ in genes", expected=self.network.genes, found=len(self.panel)
+            )
         if len(self.stains) != self.network.stains:
             raise InputError("stains and network differ", expected=self.network.stains, found=self.stains)
 
@@ -91,7 +93,9 @@ class ModelInfo:
                 training=dict(values["training"]),
             )
         except KeyError as missing:
-            raise InputError("checkpoint configuration lacks a key", where=where, expected=missing.args[0]) from None
+            raise InputError(
+                "checkpoint configuration lacks a key", where=where, expected=missing.args[0]
+            ) from None
         if info.panel.fingerprint != values.get("panel_fingerprint"):
             raise InputError(
                 "checkpoint's panel does not match its fingerprint",
@@ -152,7 +156,9 @@ class Checkpoint:
         except FileNotFoundError:
             raise MissingInputError("checkpoint has no weights", where=file) from None
         except SafetensorError as error:
-            raise InputError("weights cannot be read", where=file, found=error, remedy="Copy the file again") from error
+            raise InputError(
+                "weights cannot be read", where=file, found=error, remedy="Copy the file again"
+            ) from error
 
     def build(self, device: str | torch.device = "cpu", *, fold_z: bool | None = None) -> TeraMind:
         """The network with these weights, in eval mode. ``fold_z`` overrides how it computes, not what."""
@@ -197,7 +203,9 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise InputError("checkpoint configuration is not JSON", where=file, found=error) from None
     if not isinstance(values, dict):
-        raise InputError("checkpoint configuration is not a JSON object", where=file, found=type(values).__name__)
+        raise InputError(
+            "checkpoint configuration is not a JSON object", where=file, found=type(values).__name__
+        )
     return Checkpoint(folder, ModelInfo.from_dict(values, file))
 
 
@@ -268,18 +276,19 @@ def save_checkpoint(
 
     Raises:
         OutputExistsError: where ``path`` exists and may not be replaced.
+        StoreError: where it cannot be written; what was there is kept.
     """
     import torch
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     from teramind_model.model_card import model_card
 
     _check_free(path, overwrite)
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
     try:
+        temporary.mkdir(parents=True)
         dtype = torch.float16 if half else torch.float32
         tensors = {name: w.detach().to("cpu", dtype).contiguous() for name, w in weights.items()}
         save_file(tensors, temporary / WEIGHTS, metadata={"format": "pt"})
@@ -292,6 +301,14 @@ def save_checkpoint(
             _sync(file)
         _sync(temporary)
         _put_in_place(temporary, path)
+    except (OSError, SafetensorError, RuntimeError) as error:
+        # torch and safetensors report a full disk in errors of their own.
+        raise StoreError(
+            "checkpoint cannot be written",
+            where=path,
+            found=error,
+            remedy="Free space or check permissions; older ones are kept",
+        ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -301,7 +318,11 @@ def _check_free(path: Path, overwrite: bool) -> None:
         return
     ours = path.is_dir() and (path / WEIGHTS).is_file() and (path / CONFIG).is_file()
     if not overwrite or not ours:
-        remedy = "Pass --overwrite or choose another name" if ours else "It is no checkpoint of ours; choose another name"
+        remedy = (
+            "Pass --overwrite or choose another name"
+            if ours
+            else "It is no checkpoint of ours; choose another name"
+        )
         raise OutputExistsError("output exists", where=path, remedy=remedy)
 
 
@@ -334,7 +355,9 @@ def load_trainer_state(path: Path) -> dict[str, Any]:
 
     file = path / TRAINER
     if not file.is_file():
-        raise MissingInputError("checkpoint cannot be resumed: no trainer state", where=file, remedy="Use it with --init")
+        raise MissingInputError(
+            "checkpoint cannot be resumed: no trainer state", where=file, remedy="Use it with --init"
+        )
     try:
         state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:

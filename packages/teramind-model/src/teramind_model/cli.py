@@ -11,6 +11,7 @@ app = typer.Typer(
     help="Train the Tera-MIND network on atlas stores, generate brains from genes, map gene attention.",
     no_args_is_help=True,
     add_completion=False,
+    rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
 for command in (train, generate, attention, import_checkpoint, export):

@@ -21,7 +21,7 @@ NETWORK_KEYS = ("patch", "channels", "gene_slices", "gene_widths", "time_width",
 #: Those that fix the parameters' shapes: a checkpoint to start from decides them.
 SHAPE_KEYS = NETWORK_KEYS[:5]
 
-Precision = Literal["32-true", "16-mixed", "bf16-mixed"]
+Precision = Literal["32-true", "bf16-mixed"]
 
 
 class TrainConfig(BaseModel):
@@ -90,7 +90,7 @@ class Resolved:
         """What is kept as the run's ``config.json``."""
         config = self.config
         return {
-            "atlas": list(config.atlas),
+            "atlas": [_absolute(url) for url in config.atlas],
             "preset": config.preset,
             "init": config.init,
             "panel_fingerprint": panel_fingerprint,
@@ -98,6 +98,11 @@ class Resolved:
             "network": network.to_dict(),
             "options": asdict(config.options()),
         }
+
+
+def _absolute(url: str) -> str:
+    # Resuming from another folder names the same atlas by another relative path.
+    return url if "://" in url else str(Path(url).resolve())
 
 
 def read_config_file(file: Path) -> dict[str, Any]:
@@ -115,7 +120,9 @@ def read_config_file(file: Path) -> dict[str, Any]:
     except (UnicodeDecodeError, yaml.YAMLError) as error:
         raise InputError("configuration is not YAML", where=file, found=error) from None
     if not isinstance(values, dict):
-        raise InputError("configuration is not a mapping", where=file, expected="key: value", found=type(values).__name__)
+        raise InputError(
+            "configuration is not a mapping", where=file, expected="key: value", found=type(values).__name__
+        )
     return values
 
 

@@ -19,7 +19,9 @@ def export(
     run: Annotated[Path, typer.Argument(help="Run directory or checkpoint.")],
     out: Annotated[Path, typer.Argument(help="Checkpoint directory to make.")],
     float16: Annotated[bool, typer.Option("--float16", help="Half the size; loaded as float32.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a checkpoint that is there.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a checkpoint that is there.")
+    ] = False,
 ) -> None:
     """Write the newest checkpoint of a run for others: averaged weights, configuration and model card, nothing more."""
     from teramind_model.checkpoint import load_checkpoint, save_checkpoint
@@ -27,4 +29,6 @@ def export(
     checkpoint = load_checkpoint(run)
     save_checkpoint(out, checkpoint.info, checkpoint.weights(), half=float16, overwrite=overwrite)
     size = sum(file.stat().st_size for file in out.iterdir())
-    typer.echo(f"{checkpoint.path.name} of {checkpoint.training.get('steps', 0)} steps: {out}, {size / 2**20:.1f} MiB")
+    typer.echo(
+        f"{checkpoint.path.name} of {checkpoint.training.get('steps', 0)} steps: {out}, {size / 2**20:.1f} MiB"
+    )

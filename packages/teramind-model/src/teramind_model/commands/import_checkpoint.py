@@ -19,9 +19,13 @@ def import_checkpoint(
     src: Annotated[Path, typer.Argument(help="Published .ckpt, or .npz or .safetensors of the same names.")],
     out: Annotated[Path, typer.Argument(help="Checkpoint directory to make.")],
     panel: Annotated[Path, typer.Option(help="The genes it was trained on, in its order (CSV).")],
-    stain: Annotated[list[str] | None, typer.Option(help="Its stains, in order.  [default: DAPI PolyT]")] = None,
+    stain: Annotated[
+        list[str] | None, typer.Option(help="Its stains, in order.  [default: DAPI PolyT]")
+    ] = None,
     pixel_size: Annotated[float, typer.Option(help="Its pixels, in um.")] = 0.108,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a checkpoint that is there.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a checkpoint that is there.")
+    ] = False,
 ) -> None:
     """Convert published weights to a checkpoint of ours: same numbers, our names.
 

@@ -12,9 +12,6 @@ if TYPE_CHECKING:
     from teramind_model.checkpoint import Checkpoint
     from teramind_model.config import Resolved
 
-_LEARN = "Learning"
-_NETWORK = "Network (shapes follow --preset, or the checkpoint of --init)"
-_RUN = "Running"
 
 EPILOG = (
     "Example: teramind-model train --atlas A.zarr --atlas B.zarr --out RUN --preset main. "
@@ -29,50 +26,56 @@ def register(app: typer.Typer) -> None:
 
 def train(
     out: Annotated[Path, typer.Option(help="Run directory: made, or resumed where it is there.")],
-    atlas: Annotated[list[str] | None, typer.Option(help="Atlas store to learn from; give once for each.")] = None,
-    panel: Annotated[str | None, typer.Option(help="CSV of genes to learn; else those all atlases share.")] = None,
+    atlas: Annotated[
+        list[str] | None, typer.Option(help="Atlas store to learn from; give once for each.")
+    ] = None,
+    panel: Annotated[
+        str | None, typer.Option(help="CSV of genes to learn; else those all atlases share.")
+    ] = None,
     init: Annotated[str | None, typer.Option(help="Start from this checkpoint or run, or 'phantom'.")] = None,
     preset: Annotated[str | None, typer.Option(help="main, supp or phantom.  [default: main]")] = None,
-    config: Annotated[Path | None, typer.Option(help="YAML of the options below (underscores); flags win.")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="YAML of the options below (underscores); flags win.")
+    ] = None,
     stain: Annotated[list[str] | None, typer.Option(help="Stains to learn.  [default: DAPI PolyT]")] = None,
-    steps: Annotated[int | None, typer.Option(help="Optimiser steps.", rich_help_panel=_LEARN)] = None,
-    batch: Annotated[int | None, typer.Option(help="Crops a step.", rich_help_panel=_LEARN)] = None,
-    accumulate: Annotated[int | None, typer.Option(help="Parts a batch is cut into.", rich_help_panel=_LEARN)] = None,
-    lr: Annotated[float | None, typer.Option(help="Learning rate.", rich_help_panel=_LEARN)] = None,
-    schedule: Annotated[str | None, typer.Option(help="constant or cosine.", rich_help_panel=_LEARN)] = None,
-    warmup: Annotated[int | None, typer.Option(help="Steps of linear warm-up.", rich_help_panel=_LEARN)] = None,
-    clip: Annotated[float | None, typer.Option(help="Largest gradient norm.", rich_help_panel=_LEARN)] = None,
-    ema: Annotated[float | None, typer.Option(help="Decay of the weights' average.", rich_help_panel=_LEARN)] = None,
-    ratio_cap: Annotated[
-        float | None, typer.Option(help="Weigh steps by min-SNR up to this.", rich_help_panel=_LEARN)
+    steps: Annotated[int | None, typer.Option(help="Optimiser steps.")] = None,
+    batch: Annotated[int | None, typer.Option(help="Crops a step.")] = None,
+    accumulate: Annotated[int | None, typer.Option(help="Parts a batch is cut into.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
+    schedule: Annotated[str | None, typer.Option(help="constant or cosine.")] = None,
+    warmup: Annotated[int | None, typer.Option(help="Steps of linear warm-up.")] = None,
+    clip: Annotated[float | None, typer.Option(help="Largest gradient norm.")] = None,
+    ema: Annotated[float | None, typer.Option(help="Decay of the weights' average.")] = None,
+    ratio_cap: Annotated[float | None, typer.Option(help="Weigh steps by min-SNR up to this.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of crops, noise and dropout.")] = None,
+    patch: Annotated[int | None, typer.Option(help="P: 32, 64 or 128.")] = None,
+    channels: Annotated[int | None, typer.Option(help="C, base width.")] = None,
+    gene_slices: Annotated[int | None, typer.Option(help="S: 1, 4, 8 or 16.")] = None,
+    gene_widths: Annotated[str | None, typer.Option(help="Widths of gene stages, as 128,64,32.")] = None,
+    time_width: Annotated[int | None, typer.Option(help="Width of the time embedding.")] = None,
+    dropout: Annotated[float | None, typer.Option(help="Dropout probability.")] = None,
+    fold_z: Annotated[bool | None, typer.Option(help="Fold slices into channels.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps.")] = None,
+    precision: Annotated[str | None, typer.Option(help="32-true or bf16-mixed.")] = None,
+    compile_: Annotated[bool | None, typer.Option("--compile", help="Use torch.compile.")] = None,
+    checkpoint_every: Annotated[
+        int | None, typer.Option(help="Steps between checkpoints; 0: only at the end.")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of crops, noise, dropout.", rich_help_panel=_LEARN)] = None,
-    patch: Annotated[int | None, typer.Option(help="P: 32, 64 or 128.", rich_help_panel=_NETWORK)] = None,
-    channels: Annotated[int | None, typer.Option(help="C, base width.", rich_help_panel=_NETWORK)] = None,
-    gene_slices: Annotated[int | None, typer.Option(help="S: 1, 4, 8 or 16.", rich_help_panel=_NETWORK)] = None,
-    gene_widths: Annotated[str | None, typer.Option(help="Such as 128,64,32.", rich_help_panel=_NETWORK)] = None,
-    time_width: Annotated[int | None, typer.Option(help="Of the time embedding.", rich_help_panel=_NETWORK)] = None,
-    dropout: Annotated[float | None, typer.Option(help="Probability.", rich_help_panel=_NETWORK)] = None,
-    fold_z: Annotated[
-        bool | None, typer.Option(help="Fold slices into channels.", rich_help_panel=_NETWORK)
+    sample_every: Annotated[int | None, typer.Option(help="Steps between sample pictures; 0: none.")] = None,
+    milestone_every: Annotated[int | None, typer.Option(help="Keep checkpoints at multiples.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Threads reading ahead.")] = None,
+    cache_gib: Annotated[
+        float | None, typer.Option(help="Memory for atlases; larger ones are read from disk.")
     ] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps.", rich_help_panel=_RUN)] = None,
-    precision: Annotated[
-        str | None, typer.Option(help="32-true, bf16-mixed or 16-mixed.", rich_help_panel=_RUN)
-    ] = None,
-    compile_: Annotated[bool | None, typer.Option("--compile", help="Use torch.compile.", rich_help_panel=_RUN)] = None,
-    checkpoint_every: Annotated[int | None, typer.Option(help="Steps; 0: at the end.", rich_help_panel=_RUN)] = None,
-    sample_every: Annotated[int | None, typer.Option(help="Steps; 0: no pictures.", rich_help_panel=_RUN)] = None,
-    milestone_every: Annotated[int | None, typer.Option(help="Checkpoints kept.", rich_help_panel=_RUN)] = None,
-    workers: Annotated[int | None, typer.Option(help="Threads reading ahead.", rich_help_panel=_RUN)] = None,
-    cache_gib: Annotated[float | None, typer.Option(help="Hold atlases up to this.", rich_help_panel=_RUN)] = None,
 ) -> None:
     """Learn to generate sections from gene expression, on one or more atlas stores.
 
     The run directory holds checkpoints/, log.csv, tensorboard/ and samples/. Interrupted, it keeps a checkpoint and
     goes on from there when the same command is given again.
     """
-    flags: dict[str, Any] = {k: v for k, v in locals().items() if k not in ("out", "config", "stain", "compile_")}
+    flags: dict[str, Any] = {
+        k: v for k, v in locals().items() if k not in ("out", "config", "stain", "compile_")
+    }
     flags["stains"], flags["compile"] = stain, compile_
     if gene_widths is not None:
         flags["gene_widths"] = _widths(gene_widths)
@@ -88,7 +91,9 @@ def _widths(text: str) -> list[int]:
     try:
         return [int(part) for part in text.split(",")]
     except ValueError:
-        raise InputError("--gene-widths is malformed", expected="three numbers, as 128,64,32", found=text) from None
+        raise InputError(
+            "--gene-widths is malformed", expected="three numbers, as 128,64,32", found=text
+        ) from None
 
 
 def _run(resolved: Resolved, out: Path) -> int:
@@ -115,7 +120,8 @@ def _run(resolved: Resolved, out: Path) -> int:
     info = ModelInfo(network, atlases.panel, atlases.stains, atlases.pixel_size_um)
     run = RunDirectory(out)
     saved = resolved.saved(network, atlases.panel.fingerprint)
-    run.open(saved, FREE_KEYS)
+    # At a constant rate a run may be made longer; a cosine's every step depends on how many there are.
+    run.check(saved, FREE_KEYS | ({"steps"} if config.schedule == "constant" else frozenset()))
     geometry = Geometry(network.patch, network.gene_slices, network.image_slices, network.stains)
     source = atlases.source(geometry, config.seed, config.cache_gib * 2**30)
     typer.echo(
@@ -123,12 +129,14 @@ def _run(resolved: Resolved, out: Path) -> int:
         f"bins; P={network.patch} C={network.channels} S={network.gene_slices}; {config.steps} steps of {config.batch}",
         err=True,
     )
-    result = train(Training(info, source, config.options(), atlases.provenance(), init), run)
+    result = train(Training(info, source, config.options(), atlases.provenance(), init), run, saved)
     if result.up_to_date:
         typer.echo(f"up to date: {result.checkpoint} has {result.step} steps")
         return 0
     if result.signal is not None:
-        typer.echo(f"stopped at step {result.step}; the same command resumes from {result.checkpoint}", err=True)
+        typer.echo(
+            f"stopped at step {result.step}; the same command resumes from {result.checkpoint}", err=True
+        )
         return 128 + result.signal
     typer.echo(f"trained {result.step} steps: {result.checkpoint}")
     return 0
@@ -155,7 +163,11 @@ def _check_against(init: Checkpoint, resolved: Resolved, panel: Panel | None) ->
     if panel is not None and (len(panel) != len(init.panel) or any(gene not in init.panel for gene in panel)):
         lacking = [gene for gene in init.panel if gene not in panel]
         extra = [gene for gene in panel if gene not in init.panel]
-        parts = [f"{word} {', '.join(genes[:5])}" for word, genes in (("without", lacking), ("with", extra)) if genes]
+        parts = [
+            f"{word} {', '.join(genes[:5])}"
+            for word, genes in (("without", lacking), ("with", extra))
+            if genes
+        ]
         raise PanelError(
             "panel differs from the checkpoint to start from",
             where=init.path,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
@@ -18,7 +18,8 @@ __all__ = ["batches", "collate", "make_batch"]
 def collate(samples: list[Sample]) -> Block:
     """Samples stacked into one :class:`Block` on the host."""
     image, noise, mask, counts = (
-        torch.from_numpy(np.stack([getattr(s, name) for s in samples])) for name in ("image", "noise", "mask", "counts")
+        torch.from_numpy(np.stack([getattr(s, name) for s in samples]))
+        for name in ("image", "noise", "mask", "counts")
     )
     return Block(image=image, noise=noise, mask=mask, counts=counts, t=torch.tensor([s.t for s in samples]))
 
@@ -30,7 +31,7 @@ def make_batch(source: CropSource, step: int, numbers: range) -> Block:
 
 def batches(
     source: CropSource, steps: range, batch: int, accumulate: int, *, workers: int = 1
-) -> Iterator[list[Block]]:
+) -> Generator[list[Block], None, None]:
     """For each step its ``accumulate`` parts, ``batch`` samples in all.
 
     With ``workers`` threads, up to ``workers + 1`` steps are prepared ahead; the values are the same for any number.

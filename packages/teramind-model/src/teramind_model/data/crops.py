@@ -126,7 +126,11 @@ class CropSource:
         which = int(np.searchsorted(self._ends, number, side="right"))
         atlas = self.atlases[which]
         section, row, column = atlas.tissue[number - (int(self._ends[which - 1]) if which else 0)]
-        first = int(rng.integers(max(0, section - g.image_slices + 1), min(section, atlas.n_sections - g.image_slices) + 1))
+        first = int(
+            rng.integers(
+                max(0, section - g.image_slices + 1), min(section, atlas.n_sections - g.image_slices) + 1
+            )
+        )
         corner = []
         for index, edge in zip((row, column), atlas.canvas, strict=True):
             pixel = index * BIN_PX + int(rng.integers(BIN_PX)) - int(rng.integers(g.crop))

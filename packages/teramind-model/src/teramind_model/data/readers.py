@@ -39,7 +39,12 @@ class StoreReader:
     """Reads from the store each time: memory does not grow with the brain."""
 
     def __init__(
-        self, brain: Brain, genes: NDArray[np.int64], stains: NDArray[np.int64], *, tensorstore: bool | None = None
+        self,
+        brain: Brain,
+        genes: NDArray[np.int64],
+        stains: NDArray[np.int64],
+        *,
+        tensorstore: bool | None = None,
     ) -> None:
         self._brain = brain
         self._genes = genes

@@ -63,7 +63,9 @@ class TissueIndex:
             parts.append(_index_section(section, mask))
         tiles, bits = np.concatenate([t for t, _ in parts]), np.concatenate([b for _, b in parts])
         if not len(tiles):
-            raise InputError("atlas has no tissue", where=brain.url, remedy="Ingest it again with another threshold")
+            raise InputError(
+                "atlas has no tissue", where=brain.url, remedy="Ingest it again with another threshold"
+            )
         return cls(tiles, bits, np.cumsum(np.unpackbits(bits, axis=1).sum(axis=1, dtype=np.int64)))
 
 

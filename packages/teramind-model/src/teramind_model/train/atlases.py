@@ -36,7 +36,9 @@ class Atlases:
         """Their samples. Brains are held in memory, in order, while they fit into ``cache_bytes``."""
         atlases = []
         for brain in self.brains:
-            reader = open_reader(brain, _positions(brain, self.panel), self._stain_positions(brain), cache_bytes)
+            reader = open_reader(
+                brain, _positions(brain, self.panel), self._stain_positions(brain), cache_bytes
+            )
             cost = memory_bytes(brain, len(self.stains))
             cache_bytes -= cost if cost <= cache_bytes else 0
             atlases.append(Atlas(_name(brain), brain.n_sections, brain.canvas, TissueIndex.of(brain), reader))
@@ -66,7 +68,9 @@ def _name(brain: Brain) -> str:
 
 def _positions(brain: Brain, panel: Panel) -> np.ndarray:
     if brain.panel is None:
-        raise InputError("store has no genes to train on", where=brain.url, expected="an atlas", found=brain.kind)
+        raise InputError(
+            "store has no genes to train on", where=brain.url, expected="an atlas", found=brain.kind
+        )
     try:
         return brain.panel.positions(panel)
     except PanelError as error:
@@ -98,7 +102,9 @@ def open_atlases(urls: Sequence[str], panel: Panel | None, stains: Sequence[str]
             raise InputError("not an atlas", where=brain.url, expected="atlas", found=brain.kind)
         missing = [stain for stain in stains if stain not in brain.stains]
         if missing:
-            raise InputError("atlas lacks a stain", where=brain.url, expected=missing[0], found=", ".join(brain.stains))
+            raise InputError(
+                "atlas lacks a stain", where=brain.url, expected=missing[0], found=", ".join(brain.stains)
+            )
         if not np.isclose(brain.pixel_size_um, brains[0].pixel_size_um, rtol=1e-3):
             raise InputError(
                 "atlases differ in pixel size",
@@ -119,4 +125,6 @@ def choose_panel(brains: Sequence[Brain]) -> Panel:
         return intersect([brain.panel for brain in brains if brain.panel is not None])
     except PanelError as error:
         names = ", ".join(_name(brain) for brain in brains)
-        raise PanelError(error.what, where=names, expected=error.expected, found=error.found, remedy=error.remedy) from None
+        raise PanelError(
+            error.what, where=names, expected=error.expected, found=error.found, remedy=error.remedy
+        ) from None

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -74,44 +74,59 @@ class _State:
     seconds: float = 0.0
 
 
-def train(training: Training, run: RunDirectory) -> TrainResult:
+def train(training: Training, run: RunDirectory, saved: Mapping[str, Any]) -> TrainResult:
     """Train until ``options.steps``, going on from the run's newest checkpoint where it has one.
 
     A signal (SIGTERM, SIGINT) ends it after the step in hand, with a checkpoint.
 
+    Args:
+        training: what to learn.
+        run: where; :meth:`RunDirectory.check` has passed.
+        saved: the resolved configuration, kept as the run's ``config.json``.
+
     Raises:
         DivergedError: where loss or gradient are not finite; the batch is saved beside the log.
+        InputError: where the device is not there, or another process trains in the run.
     """
     newest = run.newest()
     if newest is not None and newest[0] >= training.options.steps:
         return TrainResult(newest[0], newest[1], up_to_date=True)
+    fabric = _fabric(training.options)
+    with run.opened(saved), _signals() as caught:
+        state = _start(training, fabric.device, run.newest())
+        with TrainLog(run.log, run.path / "tensorboard", state.step) as log:
+            _loop(fabric, training, run, state, log, caught)
+    return TrainResult(state.step, run.checkpoint(state.step), caught[0] if caught else None)
+
+
+def _loop(
+    fabric: Any, training: Training, run: RunDirectory, state: _State, log: TrainLog, caught: Sequence[int]
+) -> None:
+    """Steps until the last one, or until a signal is caught."""
     options = training.options
-    fabric = _fabric(options)
-    state = _start(training, fabric.device, newest)
-    # Named here, so that checkpoints hold plain parameter names whatever wraps the module.
+    # Checkpoints hold plain parameter names: the state keeps the bare module, whatever wraps it here.
     module: Any = torch.compile(state.model) if options.compile else state.model
     wrapped, optimizer = fabric.setup(module, state.optimizer)
     tile = pictures.choose_tile(training.source) if options.sample_every else None
-    with TrainLog(run.log, run.path / "tensorboard", state.step) as log, _signals() as caught:
-        steps = range(state.step, options.steps)
-        stream = batches(training.source, steps, options.batch, options.accumulate, workers=options.workers)
-        with progress(len(steps), "train", "steps") as advance:
-            for parts in stream:
-                row = _step(fabric, wrapped, optimizer, state, parts, training, run)
-                log.add(row)
-                advance()
-                done = state.step
-                last = done == options.steps or bool(caught)
-                if last or (options.checkpoint_every and done % options.checkpoint_every == 0):
-                    _save(training, state, run, fabric.device)
-                if tile is not None and (done % options.sample_every == 0 or done == options.steps):
-                    picture = _draw(state, training.info.network, tile)
-                    pictures.save(picture, run.samples / f"step-{done:07d}.png")
-                    log.picture(done, picture)
-                if caught:
-                    break
-        stream.close()  # type: ignore[attr-defined]
-    return TrainResult(state.step, run.checkpoint(state.step), caught[0] if caught else None)
+    steps = range(state.step, options.steps)
+    stream = batches(training.source, steps, options.batch, options.accumulate, workers=options.workers)
+    with closing(stream), progress(len(steps), "train", "steps") as advance:
+        for parts in stream:
+            log.add(_step(fabric, wrapped, optimizer, state, parts, training, run))
+            done, last = state.step, state.step == options.steps
+            if last or caught or _due(done, options.checkpoint_every):
+                _save(training, state, run, fabric.device)
+            if tile is not None and (last or _due(done, options.sample_every)) and not caught:
+                picture = _draw(state, training.info.network, tile)
+                pictures.save(picture, run.samples / f"step-{done:07d}.png")
+                log.picture(done, picture)
+            advance()
+            if caught:
+                return
+
+
+def _due(step: int, every: int) -> bool:
+    return bool(every) and step % every == 0
 
 
 def _fabric(options: TrainOptions) -> Any:
@@ -188,7 +203,9 @@ def _step(
     state.step += 1
     took = time.perf_counter() - begin
     state.seconds += took
-    return Row(state.step, patch + collage, patch, collage, lr, grad_norm, options.batch / took, state.seconds)
+    return Row(
+        state.step, patch + collage, patch, collage, lr, grad_norm, options.batch / took, state.seconds
+    )
 
 
 def _save_offender(parts: Sequence[Block], folder: Path, step: int) -> Path:
@@ -213,10 +230,12 @@ def _save(training: Training, state: _State, run: RunDirectory, device: torch.de
 
 def _described(training: Training, state: _State, device: torch.device) -> ModelInfo:
     """The run's ModelInfo with its training so far, earlier stages first."""
-    from dataclasses import replace
-
     options = training.options
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
+    name = (
+        torch.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else f"{torch.get_num_threads()} CPU threads"
+    )
     stage = {
         "steps": state.step,
         "seconds": round(state.seconds, 1),
@@ -250,8 +269,8 @@ def _signals() -> Iterator[list[int]]:
 
     before: dict[int, Callable[..., Any] | int | None] = {}
     try:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            before[number] = signal.signal(number, note)
+        for which in (signal.SIGTERM, signal.SIGINT):
+            before[which] = signal.signal(which, note)
     except ValueError:
         # Handlers can be set in the main thread only; elsewhere signals are the caller's business.
         before.clear()

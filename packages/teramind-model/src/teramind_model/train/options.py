@@ -8,8 +8,10 @@ from typing import Any, Literal
 
 __all__ = ["FREE_KEYS", "TrainOptions", "learning_rate"]
 
-FREE_KEYS = frozenset({"checkpoint_every", "sample_every", "keep", "milestone_every", "workers", "cache_gib", "device"})
-"""Options that may change between the parts of a run: they do not change what is learnt (``device`` within rounding)."""
+FREE_KEYS = frozenset(
+    {"checkpoint_every", "sample_every", "keep", "milestone_every", "workers", "cache_gib", "device"}
+)
+"""Options that may change between the parts of a run: what is learnt stays the same (``device``: within rounding)."""
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,9 @@ def choose_tile(source: CropSource) -> PictureTile:
     before = (g.gene_slices - g.image_slices) // 2
     first = place.section
     real = atlas.reader.image(range(first, first + g.image_slices), box)
-    counts = atlas.reader.counts(range(first - before, first - before + g.gene_slices), box.expand(g.patch // 2))
+    counts = atlas.reader.counts(
+        range(first - before, first - before + g.gene_slices), box.expand(g.patch // 2)
+    )
     real = real.reshape(-1, edge, edge)
     noise = rng.standard_normal(real.shape, dtype=np.float32)
     return PictureTile(real, torch.from_numpy(counts.astype(np.float32)), torch.from_numpy(noise))

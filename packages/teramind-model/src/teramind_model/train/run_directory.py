@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,12 +34,14 @@ class RunDirectory:
         """Pictures, real above generated."""
         return self.path / "samples"
 
-    def open(self, config: Mapping[str, Any], free: frozenset[str]) -> None:
-        """Make the run, or check that the one that is there has this configuration.
+    def check(self, config: Mapping[str, Any], free: frozenset[str]) -> None:
+        """Check that the run can be made here, or that the one that is there has this configuration.
+
+        Writes nothing.
 
         Args:
             config: the resolved configuration, plain values; nested ones count by their dotted names.
-            free: last parts of names that may differ (they are updated).
+            free: last parts of names that may differ.
 
         Raises:
             OutputExistsError: where something else lies here.
@@ -51,10 +55,28 @@ class RunDirectory:
                 )
         elif file.is_file():
             self._check_same(file, config, free)
+
+    @contextmanager
+    def opened(self, config: Mapping[str, Any]) -> Iterator[None]:
+        """Make the run's folder, save its resolved configuration, and keep other processes out meanwhile.
+
+        Raises:
+            InputError: where another process trains here now.
+        """
         (self.path / "checkpoints").mkdir(parents=True, exist_ok=True)
-        _write_json(file, config)
-        for entry in (self.path / "checkpoints").glob(".step-*"):
-            shutil.rmtree(entry, ignore_errors=True)  # what a killed part of this run was writing
+        with (self.path / ".lock").open("w") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise InputError(
+                    "another process is training here",
+                    where=self.path,
+                    remedy="Wait for it, or choose another --out",
+                ) from None
+            _write_json(self.path / CONFIG, config)
+            for entry in (self.path / "checkpoints").glob(".step-*"):
+                shutil.rmtree(entry, ignore_errors=True)  # what a killed part of this run was writing
+            yield
 
     def _check_same(self, file: Path, config: Mapping[str, Any], free: frozenset[str]) -> None:
         try:
