@@ -15,7 +15,14 @@ edges = st.integers(-300, 700)
 lengths = st.integers(1, 300)
 
 
-@given(y=edges, x=edges, h=lengths, w=lengths, grow=st.tuples(*[st.integers(0, 300)] * 4), seed=st.integers(0, 2**64 - 1))
+@given(
+    y=edges,
+    x=edges,
+    h=lengths,
+    w=lengths,
+    grow=st.tuples(*[st.integers(0, 300)] * 4),
+    seed=st.integers(0, 2**64 - 1),
+)
 @settings(max_examples=25, deadline=None)
 def test_any_box_is_the_crop_of_a_bigger_one(
     y: int, x: int, h: int, w: int, grow: tuple[int, int, int, int], seed: int

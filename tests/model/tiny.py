@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from teramind_data.geometry import BIN_PX, Box
+from teramind_data.geometry import BIN_PX
 from teramind_data.panel import Panel
 from teramind_data.store import Brain, BrainSpec, Section, create_brain
 from teramind_model.generate.source import Source
@@ -30,7 +30,7 @@ def tiny_counts(canvas: tuple[int, int], sections: int, seed: int = 0) -> np.nda
 
 
 def tiny_atlas(
-    path: Path, canvas: tuple[int, int] = (96, 128), sections: int = 3, *, regions: bool = True
+    path: Path, canvas: tuple[int, int] = (64, 96), sections: int = 3, *, regions: bool = True
 ) -> Brain:
     """An atlas store with random counts, written through the public writer."""
     spec = BrainSpec(
@@ -75,12 +75,13 @@ def tiny_source(*, gene_slices: int = 4, patch: int = 32, channels: int = 4, see
         time_width=16,
         dropout=0.0,
     )
-    generator = torch.Generator().manual_seed(seed)
-    model = TeraMind(config).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.dim() > 1:
-                parameter.normal_(0, 0.7 / parameter[0].numel() ** 0.5, generator=generator)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = TeraMind(config).eval()
+        with torch.no_grad():
+            for parameter in model.parameters():
+                if parameter.dim() > 1:
+                    parameter.normal_(0, 0.7 / parameter[0].numel() ** 0.5)
     return Source(
         model=model,
         panel=Panel(GENES),
@@ -90,8 +91,3 @@ def tiny_source(*, gene_slices: int = 4, patch: int = 32, channels: int = 4, see
         sha256=f"tiny-{seed}",
         training={"lineage": [{"stage": "random"}]},
     )
-
-
-def canvas_box(brain: Brain) -> Box:
-    """The whole canvas."""
-    return Box.from_shape(brain.canvas)

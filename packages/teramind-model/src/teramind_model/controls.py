@@ -75,7 +75,10 @@ class NeighbourCounts:
     def __post_init__(self) -> None:
         if self.brain.n_sections < 2:
             raise InputError(
-                "brain has no neighbouring section", self.brain.url, "at least 2 sections", self.brain.n_sections
+                "brain has no neighbouring section",
+                self.brain.url,
+                "at least 2 sections",
+                self.brain.n_sections,
             )
 
     def window_counts(self, window: Window, box: Box) -> NDArray[Any]:
@@ -121,7 +124,9 @@ def tile_table(brain: Brain, genes: NDArray[np.int64], tile: int) -> TileTable:
         counts = brain.read("expression", z)[genes].sum(axis=0, dtype=np.int64)
         starts = np.arange(0, height, edge), np.arange(0, width, edge)
         totals.append(np.add.reduceat(np.add.reduceat(counts, starts[0], 0), starts[1], 1).ravel())
-        labels = brain.read("regions", z) if "regions" in brain.labels else np.zeros((height, width), np.int64)
+        labels = (
+            brain.read("regions", z) if "regions" in brain.labels else np.zeros((height, width), np.int64)
+        )
         regions.append(_majority(labels.astype(np.int64), edge, (rows, columns)))
     bins_y = np.minimum(edge, height - np.arange(rows) * edge)
     bins_x = np.minimum(edge, width - np.arange(columns) * edge)
@@ -178,7 +183,9 @@ def permute_tiles(table: TileTable, *, strata: int, seed: int) -> NDArray[np.int
     return donor
 
 
-def _derange(tiles: NDArray[np.int64], grid: tuple[int, int, int], rng: np.random.Generator) -> NDArray[np.int64]:
+def _derange(
+    tiles: NDArray[np.int64], grid: tuple[int, int, int], rng: np.random.Generator
+) -> NDArray[np.int64]:
     """A random permutation of ``tiles`` without fixed points (but for a single tile), repaired of near donors."""
     order = rng.permutation(len(tiles))
     donor = np.empty_like(tiles)
@@ -214,9 +221,7 @@ class ShuffledCounts:
         edge = _tile_bins(self.tile)
         bins = box.coarsen(BIN_PX)
         plane = Box.from_shape((self.brain.canvas[0] // BIN_PX, self.brain.canvas[1] // BIN_PX))
-        out = np.zeros(
-            (len(window.gene), len(self.genes), *bins.shape), self.brain.spec.expression_dtype
-        )
+        out = np.zeros((len(window.gene), len(self.genes), *bins.shape), self.brain.spec.expression_dtype)
         inside = bins.intersect(plane)
         if inside is None:
             return out
@@ -228,7 +233,9 @@ class ShuffledCounts:
             for row in range(inside.y0 // edge, ceil_div(inside.y1, edge)):
                 for column in range(inside.x0 // edge, ceil_div(inside.x1, edge)):
                     donor = int(self.donor[(z * rows + row) * columns + column])
-                    section, from_row, from_column = (int(i) for i in np.unravel_index(donor, self.table.grid))
+                    section, from_row, from_column = (
+                        int(i) for i in np.unravel_index(donor, self.table.grid)
+                    )
                     target = Box.from_shape((edge, edge), (row * edge, column * edge)).intersect(inside)
                     if target is None:
                         raise StoreError("tiles do not cover the canvas", where=self.brain.url)

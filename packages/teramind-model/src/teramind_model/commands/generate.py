@@ -25,16 +25,24 @@ def register(app: typer.Typer) -> None:
 
 def command(
     atlas: Annotated[str, typer.Option(help="Store whose genes are read (from teramind-data ingest).")],
-    checkpoint: Annotated[str, typer.Option(help="Checkpoint, run folder, or 'phantom' for the shipped one.")],
+    checkpoint: Annotated[
+        str, typer.Option(help="Checkpoint, run folder, or 'phantom' for the shipped one.")
+    ],
     out: Annotated[str, typer.Option(help="Store to write.")],
     steps: Annotated[int, typer.Option(help="DDIM steps; 15 as in the paper.")] = 15,
     seed: Annotated[int, typer.Option(help="Of the start noise, and of the shuffle.")] = 0,
-    sections: Annotated[str | None, typer.Option(help="Only these of the atlas's sections, FIRST:END.")] = None,
-    roi: Annotated[str | None, typer.Option(help="Only this part, y0:y1,x0:x1 px, grown to whole tiles.")] = None,
+    sections: Annotated[
+        str | None, typer.Option(help="Only these of the atlas's sections, FIRST:END.")
+    ] = None,
+    roi: Annotated[
+        str | None, typer.Option(help="Only this part, y0:y1,x0:x1 px, grown to whole tiles.")
+    ] = None,
     shuffle_genes: Annotated[
         bool, typer.Option("--shuffle-genes", help="Control: genes of other tiles, same region and density.")
     ] = False,
-    genes_from: Annotated[str | None, typer.Option(help="Control: 'neighbour' takes the next section's.")] = None,
+    genes_from: Annotated[
+        str | None, typer.Option(help="Control: 'neighbour' takes the next section's.")
+    ] = None,
     shuffle_tile: Annotated[
         int | None, typer.Option(help="Edge of shuffled tiles in px; the patch edge by default.")
     ] = None,

@@ -105,7 +105,9 @@ def _grid(patch: int, bins: int, counts: Tensor, x: Tensor) -> tuple[int, int]:
     """Rows and columns of grid A, offset by half a patch so that tiles (collage patches) cover the canvas."""
     height, width = x.shape[-2:]
     if height % patch or width % patch:
-        raise InputError("the canvas is not whole tiles", expected=f"multiples of {patch}", found=(height, width))
+        raise InputError(
+            "the canvas is not whole tiles", expected=f"multiples of {patch}", found=(height, width)
+        )
     rows, columns = height // patch + 1, width // patch + 1
     if tuple(counts.shape[-2:]) != (rows * bins, columns * bins):
         raise InputError(

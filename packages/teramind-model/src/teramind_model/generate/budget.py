@@ -11,8 +11,9 @@ from teramind_model.network.config import NetworkConfig
 __all__ = ["WindowMemory", "check_memory", "window_memory"]
 
 _FLOAT = 4
-_CANVASES = 6
-"""Float images of the canvas alive at once in a DDIM step: x, its padded copy, eps, x0, the next x, the noise."""
+_CANVASES = 8
+"""Float images of the canvas alive at once in a DDIM step: noise, x, its padded copy, eps (in rows, then joined), x0
+and the next x with their intermediates."""
 
 _ROW_FACTOR = 4
 """Skips of one patch row are held for two rows, joined, and cut again for the decoder."""
@@ -52,7 +53,7 @@ def window_memory(network: NetworkConfig, tiles: tuple[int, int]) -> WindowMemor
         width * network.edge(level) ** 2 * (3 if level else 4) for level, width in enumerate(network.widths)
     )
     # The widest concatenation in the decoder: features, skip and genes at full resolution, and its products.
-    work = 6 * (2 * network.channels + network.gene_widths[-1]) * patch**2
+    work = 8 * (2 * network.channels + network.gene_widths[-1]) * patch**2
     return WindowMemory(
         images=_CANVASES * network.stains * depth * rows * columns * patch**2 * _FLOAT,
         counts=counts,
@@ -67,14 +68,19 @@ def check_memory(network: NetworkConfig, box: Box, limit: int) -> WindowMemory:
     need = window_memory(network, tiles.shape)
     if need.total > limit:
         edge = network.patch
-        while window_memory(network, (2 * edge // network.patch,) * 2).total <= limit and edge < max(box.shape):
+        while window_memory(network, (2 * edge // network.patch,) * 2).total <= limit and edge < max(
+            box.shape
+        ):
             edge *= 2
+        remedy = f"Pass --memory {_gib(need.total, up=True)}"
+        if window_memory(network, (edge // network.patch,) * 2).total <= limit:
+            remedy += f", or a --roi of {edge} x {edge} px or less"
         raise InputError(
             "a window of this canvas does not fit the memory budget",
             where=f"{box.height} x {box.width} px, {network.genes} genes in {BIN_PX}-px bins",
             expected=f"at most {_gib(limit)}",
             found=f"about {_gib(need.total)}",
-            remedy=f"Raise --memory to {_gib(need.total, up=True)}, or give a --roi of {edge} x {edge} px or less",
+            remedy=remedy,
         )
     return need
 

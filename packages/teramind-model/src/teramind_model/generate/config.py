@@ -9,7 +9,15 @@ from typing import Literal, get_args
 from teramind_data.errors import InputError
 from teramind_data.geometry import Box
 
-__all__ = ["Control", "GenerateConfig", "Precision", "RunOptions", "parse_memory", "parse_roi", "parse_sections"]
+__all__ = [
+    "Control",
+    "GenerateConfig",
+    "Precision",
+    "RunOptions",
+    "parse_memory",
+    "parse_roi",
+    "parse_sections",
+]
 
 Control = Literal["none", "shuffled", "neighbour"]
 Precision = Literal["float32", "bfloat16"]
@@ -38,7 +46,9 @@ class RunOptions:
 
     def __post_init__(self) -> None:
         if self.precision not in get_args(Precision):
-            raise InputError("unknown precision", expected=" or ".join(get_args(Precision)), found=self.precision)
+            raise InputError(
+                "unknown precision", expected=" or ".join(get_args(Precision)), found=self.precision
+            )
         if self.threads is not None and self.threads < 1:
             raise InputError("threads must be positive", expected=">= 1", found=self.threads)
         if self.memory < 1:
@@ -96,7 +106,9 @@ def parse_roi(text: str) -> Box:
     """``"y0:y1,x0:x1"`` in canvas pixels."""
     match = re.fullmatch(r"\s*(\d+)\s*:\s*(\d+)\s*,\s*(\d+)\s*:\s*(\d+)\s*", text)
     if match is None:
-        raise InputError("region cannot be read", expected="y0:y1,x0:x1, for example 0:512,256:768", found=repr(text))
+        raise InputError(
+            "region cannot be read", expected="y0:y1,x0:x1, for example 0:512,256:768", found=repr(text)
+        )
     return Box(*(int(edge) for edge in match.groups()))
 
 

@@ -11,7 +11,15 @@ from importlib import metadata
 from typing import Any, Literal
 
 from teramind_data.errors import OutputExistsError
-from teramind_data.store import Brain, BrainSpec, BrainWriter, create_brain, open_brain, resume_brain, store_state
+from teramind_data.store import (
+    Brain,
+    BrainSpec,
+    BrainWriter,
+    create_brain,
+    open_brain,
+    resume_brain,
+    store_state,
+)
 
 __all__ = ["Decision", "atlas_identity", "begin", "decide", "software_versions"]
 
@@ -91,7 +99,9 @@ class _Labels:
     dtype: str
 
 
-def begin(decision: Decision, url: str, spec: BrainSpec, atlas: Brain, first: int, *, overwrite: bool) -> BrainWriter:
+def begin(
+    decision: Decision, url: str, spec: BrainSpec, atlas: Brain, first: int, *, overwrite: bool
+) -> BrainWriter:
     """The writer of a new or resumed store, with the atlas's labels copied into it.
 
     Args:
