@@ -9,31 +9,7 @@ from teramind_eval.morphometry.compare import Match, match_centroids, matched_pa
 from teramind_eval.morphometry.measure import measure
 from teramind_eval.morphometry.segment import Nuclei, NucleiSettings, find_nuclei, otsu
 
-PIXEL_UM = 0.432
-
-
-def draw_nuclei(seed: int, shape: tuple[int, int] = (384, 384), n: int = 150) -> tuple[np.ndarray, np.ndarray]:
-    """DAPI-like uint8 image of ellipses that may touch, and the truth `(n, 3)`: y, x, radius."""
-    from scipy.ndimage import gaussian_filter
-
-    rng = np.random.default_rng(seed)
-    rows, columns = np.indices(shape)
-    image = np.full(shape, 18.0)
-    truth: list[tuple[float, float, float]] = []
-    while len(truth) < n:
-        y, x = rng.uniform(0, shape[0]), rng.uniform(0, shape[1])
-        radius = rng.uniform(8, 13)
-        if any(np.hypot(y - b, x - a) < 0.95 * (radius + r) for b, a, r in truth):
-            continue
-        truth.append((y, x, radius))
-        angle, squash = rng.uniform(0, np.pi), rng.uniform(0.8, 1.0)
-        u = (rows - y) * np.cos(angle) + (columns - x) * np.sin(angle)
-        v = -(rows - y) * np.sin(angle) + (columns - x) * np.cos(angle)
-        inside = (u / radius) ** 2 + (v / (squash * radius)) ** 2 < 1
-        image[inside] = rng.uniform(90, 190)
-    image = gaussian_filter(image, 1.5) + rng.normal(scale=5, size=shape)
-    return np.clip(image, 0, 255).astype(np.uint8), np.array(truth)
-
+from tests.eval.drawn import PIXEL_UM, draw_nuclei
 
 def test_nuclei_stand_where_they_were_drawn() -> None:
     image, truth = draw_nuclei(0)

@@ -112,6 +112,7 @@ def warn_about(real: Brain, others: Sequence[Compared]) -> list[str]:
             found.append(f"{one.label} ({one.brain.url}) is incomplete: its writing never finished.")
     generated = [one for one in others if one.role == "generated"]
     for one in others:
+        found += _region_warning(real, one)
         found += _panel_warning(real, one)
     for control in (one for one in others if one.role == "control"):
         for run in generated:
@@ -127,6 +128,17 @@ def _panel_warning(real: Brain, other: Compared) -> list[str]:
         return []
     some = ", ".join(lacking[:3])
     return [f"{other.label} was made from {len(lacking)} genes that the real brain lacks ({some}, ...)."]
+
+
+def _region_warning(real: Brain, other: Compared) -> list[str]:
+    request = other.brain.provenance.get("request")
+    region = request.get("region") if isinstance(request, dict) else None
+    if region is None or list(region) == [0, real.canvas[0], 0, real.canvas[1]]:
+        return []
+    return [
+        f"{other.label} was generated in a part of the canvas only (y0, y1, x0, x1 = {', '.join(map(str, region))} px); "
+        "the rest is empty and counts against it."
+    ]
 
 
 def _control_warning(run: Compared, control: Compared) -> list[str]:

@@ -83,16 +83,16 @@ def distribution_charts(
 
 
 def _histograms(found: dict[str, IntegerDistribution], scale: float) -> list[Histogram]:
-    # One outlier must not squeeze the rest into a corner: the axis ends at the 99.5th percentile.
-    tops = [one.quantile(0.995) for one in found.values() if one.n]
-    top = max(tops, default=1.0)
-    width = max(1, math.ceil((top + 1) / _BINS))
-    edges = np.arange(0, math.ceil((top + 1) / width) + 1, dtype=np.int64) * width
+    # One outlier must not squeeze the rest into a corner: the axis holds all but half a percent on either side.
+    known = [one for one in found.values() if one.n]
+    low = int(min((one.quantile(0.005) for one in known), default=0))
+    high = int(max((one.quantile(0.995) for one in known), default=1)) + 1
+    width = max(1, math.ceil((high - low) / _BINS))
+    edges = low + np.arange(math.ceil((high - low) / width) + 1, dtype=np.int64) * width
     out = []
     for label, one in found.items():
         counts = np.pad(one.counts, (0, max(0, int(edges[-1]) - one.counts.size)))
-        sums = np.add.reduceat(counts, edges[:-1]) if counts.size else np.zeros(len(edges) - 1)
-        sums[-1] = counts[edges[-2] : edges[-1]].sum()
+        sums = np.add.reduceat(counts[: edges[-1]], edges[:-1])
         moments = one.moments
         mean = moments.mean * scale if moments.n else None
         out.append(Histogram(label, (edges - 0.5) * scale, sums / max(1, one.n), mean))

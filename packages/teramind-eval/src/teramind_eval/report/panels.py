@@ -81,7 +81,7 @@ def _outlines(
     pictures = []
     for one in stores:
         labels = nuclei_in_view(one.brain, view, settings, NUCLEAR_STAIN, blocks)
-        drawn = enlarge(_tinted(single(read_view(one.brain, view.section, view.box), channel, stretch)), 2 * _ENLARGED)
+        drawn = enlarge(_tinted(single(read_view(one.brain, view.section, view.box), channel, stretch)), _ENLARGED * 3 // 2)
         found = len(np.unique(labels[labels > 0]))
         pictures.append(_shown(outlined(drawn, labels), one, view, "nuclei", f", {found} nuclei"))
     note = "White lines are the nuclei that the counts, areas and matches use, found alike in every store."
@@ -111,7 +111,7 @@ def montage_panels(stores: Sequence[Compared]) -> list[Panel]:
             drawn = composite(pixels, one.brain.stains, stretch)
             name = f"montage_{_slug(one.label)}_{section:03d}"
             pictures.append(shown(drawn, name, caption, f"{one.label}, section {place.name}, DAPI and PolyT"))
-        panels.append(Panel(one.label.capitalize(), "", tuple(pictures)))
+        panels.append(Panel(one.label[:1].upper() + one.label[1:], "", tuple(pictures)))
     return panels
 
 

@@ -154,7 +154,7 @@ def outlined(picture: Picture, labels: LabelImage) -> Picture:
 
     rows = np.arange(picture.shape[0]) * labels.shape[0] // picture.shape[0]
     columns = np.arange(picture.shape[1]) * labels.shape[1] // picture.shape[1]
-    rims = find_boundaries(_rounded(labels[rows][:, columns]), mode="inner")
+    rims = find_boundaries(_rounded(labels[rows][:, columns]), mode="thick")
     out = picture.copy()
     out[rims] = OUTLINE
     return out

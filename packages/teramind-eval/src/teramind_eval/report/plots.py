@@ -38,7 +38,7 @@ _MORE: dict[Scheme, tuple[str, ...]] = {
 }
 _STYLES = ("-", "--", "-.", ":")
 _MARKERS = ("o", "s", "^", "D")
-_DPI = 200
+_DPI = 170
 
 
 @dataclass(frozen=True)

@@ -179,9 +179,9 @@ def verdict(results: Results) -> Verdict:
         (won if good else lost).append(name)
     names = " and ".join(one.label for one in controls)
     if not lost:
-        return Verdict(True, f"{run.label} beats {names} in {_listed(won)}: its genes tell the model where things are.")
+        return Verdict(True, f"The {run.label} brain beats {names} in {_listed(won)}: its genes tell the model where things are.")
     beaten = f" It wins in {_listed(won)}." if won else ""
-    return Verdict(False, f"{run.label} does not beat {names} in {_listed(lost)}.{beaten}")
+    return Verdict(False, f"The {run.label} brain does not beat {names} in {_listed(lost)}.{beaten}")
 
 
 def _listed(words: Sequence[str]) -> str:

@@ -1,0 +1,289 @@
+"""The report end to end on small drawn stores: numbers, page, what is refused and what is left behind."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from teramind_data.errors import (
+    IncompleteStoreError,
+    InputError,
+    MissingInputError,
+    OutputExistsError,
+)
+from teramind_data.store import Section, create_brain
+from teramind_eval.config import parse_controls, report_config
+from teramind_eval.report.build import write_report
+
+from tests.eval.conftest import Stores
+from tests.eval.drawn import CANVAS, draw_section, spec_of, write_generated, write_real
+
+
+def config(stores: Stores, out: Path, **changes: Any) -> Any:
+    values: dict[str, Any] = {
+        "real": str(stores.real),
+        "generated": str(stores.good),
+        "controls": {"shuffled": str(stores.shuffled)},
+        "truth": str(stores.truth),
+        "out": str(out),
+    }
+    return report_config(**{**values, **changes})
+
+
+@pytest.fixture(scope="session")
+def report(stores: Stores, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A report of the good imitation, with the bad one as a second control."""
+    out = tmp_path_factory.mktemp("report") / "out"
+    controls = {"shuffled": str(stores.shuffled), "noisy": str(stores.bad)}
+    page, made = write_report(config(stores, out, controls=controls))
+    assert made
+    assert page == out / "report.html"
+    return out
+
+
+@pytest.fixture(scope="session")
+def metrics(report: Path) -> dict[str, Any]:
+    """`metrics.json`, stores by label."""
+    found = json.loads((report / "metrics.json").read_text())
+    found["by_label"] = {store["label"]: store for store in found["stores"]}
+    return found
+
+
+def test_better_images_score_better(metrics: dict[str, Any]) -> None:
+    stores = metrics["by_label"]
+    good, bad, shuffled = (stores[name]["brain"] for name in ("generated", "noisy", "shuffled"))
+    for stain in ("DAPI", "PolyT", "together"):
+        for measure in ("psnr_db", "ssim"):
+            best = good["image"][stain][measure]["mean"]
+            assert best > bad["image"][stain][measure]["mean"]
+            assert best > shuffled["image"][stain][measure]["mean"]
+    assert good["nuclei"]["against_truth"]["f1"] > 0.95
+    assert good["nuclei"]["against_truth"]["f1"] > 2 * shuffled["nuclei"]["against_truth"]["f1"]
+    assert stores["real"]["brain"]["nuclei"]["against_truth"]["f1"] > 0.95
+    assert stores["real"]["brain"]["nuclei"]["against_real"] is None
+
+
+def test_brain_pools_its_sections(metrics: dict[str, Any]) -> None:
+    store = metrics["by_label"]["generated"]
+    parts = [section["scores"]["image"]["DAPI"]["ssim"] for section in store["sections"]]
+    whole = store["brain"]["image"]["DAPI"]["ssim"]
+    assert whole["n"] == sum(part["n"] for part in parts)
+    assert whole["mean"] == pytest.approx(sum(p["mean"] * p["n"] for p in parts) / whole["n"])
+
+
+def test_section_scores_are_those_of_the_arrays(metrics: dict[str, Any], stores: Stores) -> None:
+    from skimage.metrics import structural_similarity
+    from teramind_data.store import open_brain
+
+    real, good = open_brain(str(stores.real)), open_brain(str(stores.good))
+    x, y = (np.asarray(one.read("morphology", 0))[0] for one in (real, good))
+    size = metrics["settings"]["tile_px"]
+    molecules = draw_section(11).molecules
+    values = []
+    for top in range(0, CANVAS[0], size):
+        for left in range(0, CANVAS[1], size):
+            inside = (molecules[0] // size == top // size) & (molecules[1] // size == left // size)
+            if inside.any():
+                cut = (slice(top, top + size), slice(left, left + size))
+                values.append(
+                    structural_similarity(
+                        x[cut],
+                        y[cut],
+                        gaussian_weights=True,
+                        sigma=1.5,
+                        use_sample_covariance=False,
+                        data_range=255,
+                    )
+                )
+    found = metrics["by_label"]["generated"]["sections"][0]["scores"]["image"]["DAPI"]["ssim"]
+    assert found["n"] == len(values)
+    assert found["mean"] == pytest.approx(np.mean(values), abs=1e-6)
+    assert found["sd"] == pytest.approx(np.std(values, ddof=1), abs=1e-6)
+
+
+def test_trends_say_how_attention_follows_expression(metrics: dict[str, Any]) -> None:
+    lines = [one for one in metrics["trends"] if one["channel"] == "window" and one["section"] is None]
+    assert len(lines) == 1
+    assert lines[0]["genes"] == ["Slc17a7"]
+    assert lines[0]["slope"] == pytest.approx(1.0, abs=0.1)
+    assert lines[0]["correlation"] > 0.9
+
+
+def test_page_stands_alone(report: Path) -> None:
+    page = (report / "report.html").read_text()
+    assert not re.search(r"https?://", page), "the page names an address"
+    assert not re.search(r"<(script|link|iframe)\b", page)
+    sources = re.findall(r'(?:src|srcset|href)="([^"]{0,40})', page)
+    assert sources
+    assert all(one.startswith(("data:image/png;base64,", "#")) for one in sources)
+    assert "url(" not in page
+
+
+def test_page_says_what_matters(report: Path) -> None:
+    page = (report / "report.html").read_text()
+    assert "beats shuffled and noisy in PSNR, SSIM and centroid F1" in page
+    assert "Trained 5,000 steps of 8 crops on P.zarr, 2.0 h on cpu." in page
+    assert "Trained 60 steps of 8 crops on A.zarr, 80 s on cpu." in page
+    assert "Generated with 15 DDIM steps, seed 3." in page
+    assert "teramind-eval report --real" in page
+    assert all(f'id="{part}"' in page for part in ("summary", "pictures", "sections", "nuclei", "attention", "made"))
+    assert page.count("<img") == page.count('alt="') > 20
+
+
+def test_every_picture_is_a_file_too(report: Path) -> None:
+    files = sorted(path.name for path in (report / "figures").iterdir())
+    page = (report / "report.html").read_text()
+    assert len(files) == len(set(re.findall(r"data:image/png;base64,[^\"]+", page)))
+    assert all((report / "figures" / name).read_bytes().startswith(b"\x89PNG") for name in files)
+    assert {"psnr_ssim_by_section.png", "psnr_ssim_by_section_dark.png", "zoom1_real.png"} <= set(files)
+
+
+def test_table_holds_the_same_numbers(report: Path, metrics: dict[str, Any]) -> None:
+    import pandas as pd
+
+    table = pd.read_parquet(report / "metrics.parquet").set_index(["store", "section", "measure", "stain"])
+    row = table.loc["generated", -1, "psnr_db", "together"]
+    assert row["mean"] == metrics["by_label"]["generated"]["brain"]["image"]["together"]["psnr_db"]["mean"]
+
+
+def test_same_inputs_are_left_alone_and_others_refused(stores: Stores, report: Path) -> None:
+    controls = {"shuffled": str(stores.shuffled), "noisy": str(stores.bad)}
+    before = (report / "report.html").stat().st_mtime_ns
+    assert write_report(config(stores, report, controls=controls))[1] is False
+    with pytest.raises(OutputExistsError, match="other inputs or settings") as error:
+        write_report(config(stores, report, controls=controls, seed=1))
+    assert "--overwrite" in str(error.value)
+    assert (report / "report.html").stat().st_mtime_ns == before
+
+
+def test_overwrite_replaces_a_report(stores: Stores, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    write_report(config(stores, out, controls={}, truth=None))
+    page, made = write_report(config(stores, out, controls={}, truth=None, seed=1, overwrite=True))
+    assert made
+    assert "No control was given" in page.read_text()
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_folder_of_others_is_never_replaced(stores: Stores, tmp_path: Path) -> None:
+    out = tmp_path / "precious"
+    out.mkdir()
+    (out / "thesis.txt").write_text("all of it")
+    with pytest.raises(OutputExistsError, match="no report of ours"):
+        write_report(config(stores, out, overwrite=True))
+    assert (out / "thesis.txt").read_text() == "all of it"
+
+
+def _images() -> list[np.ndarray]:
+    return [draw_section(seed).image for seed in (11, 12)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"canvas": (256, 272)}, "canvas"),
+        ({"pixel_size_um": 0.108}, "pixel size of generated differs"),
+        ({"stains": ("DAPI", "Other")}, "stains of generated differ"),
+        ({"sections": (Section(0, "s0", 0.0), Section(1, "elsewhere", 100.0))}, "section names"),
+    ],
+)
+def test_stores_that_do_not_fit_are_named(
+    stores: Stores, tmp_path: Path, changes: dict[str, Any], what: str
+) -> None:
+    width = changes.get("canvas", CANVAS)[1] - CANVAS[1]
+    images = [np.pad(image, ((0, 0), (0, 0), (0, width))) for image in _images()]
+    other = write_generated(tmp_path / "other.zarr", images, **changes)
+    with pytest.raises(InputError, match=what) as error:
+        write_report(config(stores, tmp_path / "out", generated=str(other)))
+    line = str(error.value)
+    assert "other.zarr" in line
+    assert "expected" in line
+    assert "\n" not in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_missing_sections_are_named(stores: Stores, tmp_path: Path) -> None:
+    other = write_generated(tmp_path / "other.zarr", _images()[:1], sections=(Section(0, "s0", 0.0),))
+    with pytest.raises(InputError, match="number of sections"):
+        write_report(config(stores, tmp_path / "out", generated=str(other)))
+
+
+def test_an_incomplete_store_is_taken_only_by_name_and_warned_about(stores: Stores, tmp_path: Path) -> None:
+    writer = create_brain(str(tmp_path / "half.zarr"), spec_of("generated"))
+    writer.write("morphology", 0, None, _images()[0])
+    with pytest.raises(IncompleteStoreError, match=r"half\.zarr"):
+        write_report(config(stores, tmp_path / "out", generated=str(tmp_path / "half.zarr")))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_generated_store_is_no_real_one(stores: Stores, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="holds no molecules"):
+        write_report(config(stores, tmp_path / "out", real=str(stores.good), generated=str(stores.bad)))
+
+
+def test_truth_that_lacks_a_section_is_named(stores: Stores, tmp_path: Path) -> None:
+    truth = tmp_path / "truth"
+    shutil.copytree(stores.truth / "s0", truth / "s0")
+    with pytest.raises(MissingInputError, match=r"s1/cells\.csv"):
+        write_report(config(stores, tmp_path / "out", truth=str(truth)))
+    (truth / "s1").mkdir()
+    (truth / "s1" / "cells.csv").write_text("y,x\n1,2\n")
+    with pytest.raises(InputError, match="lacks columns"):
+        write_report(config(stores, tmp_path / "out", truth=str(truth)))
+
+
+def test_a_control_of_another_model_is_warned_about(stores: Stores, tmp_path: Path) -> None:
+    from teramind_eval.pairs import open_store, warn_about
+
+    provenance = {"checkpoint": {"sha256": "1" * 64}, "request": {"region": [0, 64, 0, 64]}}
+    other = write_generated(tmp_path / "other.zarr", _images(), provenance=provenance)
+    real = open_store(str(stores.real), "real", "real")
+    run = open_store(str(stores.good), "generated", "generated")
+    control = open_store(str(other), "shuffled", "control")
+    found = warn_about(real.brain, (run, control))
+    assert any("another checkpoint" in one for one in found)
+    assert any("part of the canvas" in one for one in found)
+    assert warn_about(real.brain, (run, replace(run, role="control"))) == []
+
+
+def test_a_real_store_without_nuclear_stain_is_refused(stores: Stores, tmp_path: Path) -> None:
+    drawn = [draw_section(11)]
+    sections = (Section(0, "s0", 0.0),)
+    real = write_real(tmp_path / "R.zarr", drawn, stains=("PolyT", "PolyA"), sections=sections)
+    with pytest.raises(InputError, match="no nuclear stain"):
+        write_report(config(stores, tmp_path / "out", real=str(real)))
+
+
+@pytest.mark.parametrize("values", [["shuffled"], ["=S.zarr"], ["a=S.zarr", "a=T.zarr"], ["a="]])
+def test_controls_that_are_no_pairs(values: list[str]) -> None:
+    with pytest.raises(InputError, match="--control"):
+        parse_controls(values)
+
+
+def test_settings_that_are_wrong_are_one_line(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="same store") as error:
+        report_config(real="C.zarr", generated="C.zarr", out=str(tmp_path))
+    assert "\n" not in str(error.value)
+    with pytest.raises(InputError, match="may not be called"):
+        report_config(real="C", generated="G", out="o", controls={"real": "S"})
+
+
+def test_command_line_exits_2_with_one_line(stores: Stores, tmp_path: Path, capsys: Any) -> None:
+    from teramind_data.console import run_cli
+    from teramind_eval.cli import app
+
+    words = ["report", "--real", str(stores.real), "--generated", str(tmp_path / "none.zarr")]
+    with pytest.raises(SystemExit) as stop:
+        run_cli(app, [*words, "--out", str(tmp_path / "out")])
+    assert stop.value.code == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("error: ")
+    assert "none.zarr" in lines[0]
+    assert list(tmp_path.iterdir()) == []
