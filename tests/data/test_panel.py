@@ -94,9 +94,7 @@ def test_unreadable_panels_say_what_is_wrong(tmp_path: Path) -> None:
     with pytest.raises(MissingInputError, match="panel not found: .*none.csv"):
         read_panel(tmp_path / "none.csv")
     (tmp_path / "x.csv").write_text("id,name\n1,Th\n")
-    with pytest.raises(
-        PanelError, match=r"no gene column: .*x\.csv \(expected a column named 'gene', found id, name\)"
-    ):
+    with pytest.raises(PanelError, match=r"no gene column: .*x\.csv .*'gene', found id, name\)"):
         read_panel(tmp_path / "x.csv")
     (tmp_path / "b.csv").write_bytes(b"\xff\xfe\x00\x80")
     with pytest.raises(PanelError, match="not a text file"):

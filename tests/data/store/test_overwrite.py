@@ -106,6 +106,8 @@ def test_appended_images_follow_the_same_rules(own_brain: Brain, truth: Any) -> 
     assert (open_brain(own_brain.url).image("maps")[:] == 2).all()
     with pytest.raises(OutputExistsError, match="image exists: .*images/expression"):
         add(3, "expression", overwrite=True)
+    with pytest.raises(OutputExistsError, match="image exists"):
+        add(3, "tissue", overwrite=True)
     theirs = Path(own_brain.url) / "images/theirs"
     theirs.mkdir()
     (theirs / "zarr.json").write_text("{}")

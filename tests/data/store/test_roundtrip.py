@@ -128,6 +128,16 @@ def test_writing_without_the_zarrs_pipeline_gives_the_same_pixels(
 
 def test_the_zarrs_setting_does_not_leak(brain: Brain) -> None:
     assert "zarrs" not in zarr.config.get("codec_pipeline.path")
+    assert zarr.config.get("threading.max_workers") is None
+
+
+def test_writing_twice_gives_the_same_bytes(truth: Any, brain: Brain, tmp_path: Path) -> None:
+    again = Path(truth.write(tmp_path / "again.zarr").url)
+    first = Path(brain.url)
+    files = sorted(p.relative_to(first) for p in first.rglob("*") if p.is_file())
+    assert files == sorted(p.relative_to(again) for p in again.rglob("*") if p.is_file())
+    for file in files:
+        assert (first / file).read_bytes() == (again / file).read_bytes(), file
 
 
 def test_processes_write_shards_of_one_store(truth: Any, tmp_path: Path) -> None:

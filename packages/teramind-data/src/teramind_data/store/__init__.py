@@ -1,7 +1,20 @@
 """The store contract: one Zarr v3 directory that SpatialData and OME-Zarr readers both open.
 
-Layout, metadata and promises are described in ``docs/store-format.md``; ``open_brain`` reads, ``create_brain``
-writes.
+::
+
+    brain.zarr/zarr.json                             SpatialData's attributes, the "teramind" block, all metadata
+    brain.zarr/images/NAME/zarr.json                 SpatialData's flavour; datasets "ome.zarr/0", "ome.zarr/1", ...
+    brain.zarr/images/NAME/ome.zarr/zarr.json        OME-Zarr 0.5, strict; datasets "0", "1", ...
+    brain.zarr/images/NAME/ome.zarr/0                the arrays: sharded, one section deep, CRC32C on every chunk
+    brain.zarr/labels/NAME/...                       the same without channels
+    brain.zarr/molecules/{y,x,gene,offsets}          transcripts by section and 256-px tile
+    brain.zarr/.journal/                             while writing: shards done, and those empty on purpose
+
+Positions are um from the canvas's corner; pixel ``i`` covers ``[i, i + 1)`` times its size on every axis (z: the
+median spacing), so a pixel's centre is at ``(i + 0.5)`` sizes at every pyramid level and for 16-px bins alike.
+
+``complete: true`` in the root's ``teramind`` block is written last, with all metadata, as one object. ``open_brain``
+reads, ``create_brain`` writes, ``resume_brain`` continues, ``append_image`` adds to a complete store.
 """
 
 from __future__ import annotations

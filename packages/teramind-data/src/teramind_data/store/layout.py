@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     import zarr
     from zarr.abc.store import Store
 
-__all__ = ["ImageLayout", "Level", "codecs_for", "create_level", "fast_writes"]
+__all__ = ["ImageLayout", "Level", "codecs_for", "create_level", "open_for_writing"]
 
 #: Nested group with the strict OME-Zarr flavour and the arrays.
 OME_GROUP = "ome.zarr"
@@ -176,13 +175,18 @@ def create_level(store: Store, layout: ImageLayout, level: Level) -> zarr.Array:
     )
 
 
-def fast_writes(local: bool) -> AbstractContextManager[Any]:
-    """Configuration under which arrays open with the ``zarrs`` codec pipeline, where it is installed.
+def open_for_writing(store: Store, path: str, *, local: bool) -> zarr.Array:
+    """An existing array, with the ``zarrs`` codec pipeline where that is installed and the store is local.
 
-    Only for local stores, and only for writing: its thread pool does not survive the fork of a data loader's worker.
+    Only for writing: its threads do not survive the fork of a data loader's worker. And with one thread: with more,
+    chunks lie in a shard in the order in which they happened to be done, and no two runs give the same bytes.
     """
     import zarr
 
-    if local and find_spec("zarrs") is not None:
-        return zarr.config.set({"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"})
-    return nullcontext()
+    array = zarr.open_array(store=store, path=path, mode="r+")
+    if not local or find_spec("zarrs") is None:
+        return array
+    pipeline = {"codec_pipeline.path": "zarrs.ZarrsCodecPipeline", "threading.max_workers": 1}
+    # Nothing is read or written in this scope: zarr would size its own thread pool, once for all, by the setting.
+    with zarr.config.set(pipeline):
+        return zarr.Array(zarr.AsyncArray(metadata=array.metadata, store_path=array.store_path))

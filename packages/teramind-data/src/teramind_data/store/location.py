@@ -95,6 +95,8 @@ class Location:
         if self.is_local:
             return (self.path / key).is_file()
         fs, path = self._remote(key)
+        # Shards are written through zarr's own filesystem object, of which this one's cache knows nothing.
+        fs.invalidate_cache()
         return bool(fs.isfile(path))
 
     def children(self, key: str = "") -> set[str]:
@@ -138,6 +140,7 @@ class Location:
             (self.path / key).unlink(missing_ok=True)
             return
         fs, path = self._remote(key)
+        fs.invalidate_cache()
         if fs.exists(path):
             fs.rm_file(path)
 
@@ -151,6 +154,7 @@ class Location:
                 target.unlink(missing_ok=True)
             return
         fs, path = self._remote(key)
+        fs.invalidate_cache()
         if fs.exists(path):
             fs.rm(path, recursive=True)
 

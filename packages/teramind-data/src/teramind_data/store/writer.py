@@ -23,7 +23,7 @@ from teramind_data.errors import (
 )
 from teramind_data.geometry import BIN_PX, Box, tiles
 from teramind_data.store.journal import JOURNAL, Journal, store_empty_shards
-from teramind_data.store.layout import ImageLayout, Level, create_level, fast_writes
+from teramind_data.store.layout import ImageLayout, Level, create_level, open_for_writing
 from teramind_data.store.location import Location
 from teramind_data.store.metadata import (
     consolidated,
@@ -131,15 +131,12 @@ class ImageWriter:
             create_level(self.location.zarr_store(read_only=False), self.layout, level)
 
     def _array(self, level: int) -> zarr.Array:
-        import zarr
-
         if level not in self._arrays:
-            with fast_writes(self.location.is_local):
-                self._arrays[level] = zarr.open_array(
-                    store=self.location.zarr_store(read_only=False),
-                    path=self.layout.array_path(level),
-                    mode="r+",
-                )
+            self._arrays[level] = open_for_writing(
+                self.location.zarr_store(read_only=False),
+                self.layout.array_path(level),
+                local=self.location.is_local,
+            )
         return self._arrays[level]
 
     def pending(self) -> list[tuple[int, Box]]:
@@ -507,8 +504,8 @@ def append_image(
     location = Location(url)
     brain = open_brain(url)
     old = read_block(location)
-    if image.path in old.images:
-        if not overwrite or image.name in ("morphology", "expression"):
+    if image.name in brain.images + brain.labels:
+        if image.path not in old.images or not overwrite or image.name in ("morphology", "expression"):
             raise OutputExistsError(
                 "image exists", f"{location}/{image.path}", remedy="Choose another name, or pass --overwrite"
             )
