@@ -27,7 +27,7 @@ HEAVY = {
 HEAVY |= {"matplotlib", "pydantic", "typer", "rich"}
 
 # What a GPU machine with little but torch, numpy and zarr does not have.
-ABSENT = (HEAVY - {"torch"}) | {"yaml", "tifffile", "imagecodecs", "pyarrow", "tensorboard", "zarrs"}
+ABSENT = (HEAVY - {"torch"}) | {"tifffile", "imagecodecs", "pyarrow", "tensorboard", "tensorstore", "zarrs"}
 
 NUMERIC = (
     "teramind_data.geometry",
