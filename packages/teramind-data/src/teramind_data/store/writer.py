@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from teramind_data.errors import (
     IncompleteStoreError,
@@ -21,29 +21,23 @@ from teramind_data.errors import (
     OutputExistsError,
     StoreError,
 )
-from teramind_data.geometry import BIN_PX, Box, tiles
-from teramind_data.store.journal import JOURNAL, Journal, store_empty_shards
-from teramind_data.store.layout import ImageLayout, Level, create_level, open_for_writing
+from teramind_data.geometry import BIN_PX, Box
+from teramind_data.store.image_writer import ImageWriter
+from teramind_data.store.journal import JOURNAL
+from teramind_data.store.layout import ImageLayout
 from teramind_data.store.location import Location
 from teramind_data.store.metadata import (
     consolidated,
     group_json,
     read_root,
-    spatialdata_attributes,
-    strict_attributes,
     write_root,
 )
 from teramind_data.store.molecules import Batch, write_molecules
-from teramind_data.store.pyramid import halve
 from teramind_data.store.reader import Brain, StoreBlock, missing_parts, open_brain, read_block
 from teramind_data.store.schema import SCHEMA_VERSION, BrainSpec, ImageSpec, Section
 
-if TYPE_CHECKING:
-    import zarr
-
 __all__ = [
     "BrainWriter",
-    "ImageWriter",
     "append_image",
     "create_brain",
     "refresh_metadata",
@@ -104,131 +98,6 @@ def _clear_output(location: Location, overwrite: bool) -> None:
     for name in sorted(location.children() - {"zarr.json"}):
         location.delete_tree(name)
     location.delete("zarr.json")
-
-
-class ImageWriter:
-    """Writes one image: level 0 by whole shards, its online levels with them, the others at the end."""
-
-    def __init__(self, location: Location, layout: ImageLayout) -> None:
-        self.location = location
-        self.layout = layout
-        self.journal = Journal(location, layout)
-        self._arrays: dict[int, zarr.Array] = {}
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_arrays": {}}
-
-    def create(self) -> None:
-        """Metadata of both flavours and arrays without data."""
-        self.journal.clear()
-        self.location.write(
-            f"{self.layout.image.path}/zarr.json", group_json(spatialdata_attributes(self.layout))
-        )
-        self.location.write(
-            f"{self.layout.array_group}/zarr.json", group_json(strict_attributes(self.layout))
-        )
-        for level in self.layout.levels:
-            create_level(self.location.zarr_store(read_only=False), self.layout, level)
-
-    def _array(self, level: int) -> zarr.Array:
-        if level not in self._arrays:
-            self._arrays[level] = open_for_writing(
-                self.location.zarr_store(read_only=False),
-                self.layout.array_path(level),
-                local=self.location.is_local,
-            )
-        return self._arrays[level]
-
-    def pending(self) -> list[tuple[int, Box]]:
-        """Shards without a journal entry."""
-        edge = self.layout.levels[0].shard
-        done = self.journal.done()
-        return [(z, b) for z, b in self.layout.shards() if (z, b.y0 // edge, b.x0 // edge) not in done]
-
-    def write(self, z: int, box: Box | None, values: ArrayLike) -> None:
-        """Write a union of whole shards of section ``z``; see ``BrainWriter.write``."""
-        first = self.layout.levels[0]
-        box = first.box if box is None else box
-        self.layout.check_unit(z, box)
-        block = self._checked(np.asarray(values), box)
-        for part in tiles(box, first.shard):
-            inner = part.shift(-box.y0, -box.x0).slices
-            self._write_shard(z, part.y0 // first.shard, part.x0 // first.shard, block[(..., *inner)])
-
-    def _checked(self, block: NDArray[Any], box: Box) -> NDArray[Any]:
-        image = self.layout.image
-        expected = box.shape if image.labels else (len(image.channels), *box.shape)
-        if block.shape != expected:
-            raise InputError("block has another shape than its box", image.name, expected, block.shape)
-        if block.dtype != np.dtype(image.dtype):
-            raise InputError(
-                "block has another type than its image",
-                where=image.name,
-                expected=image.dtype,
-                found=block.dtype,
-                remedy="Convert it, looking at its range first",
-            )
-        return block
-
-    def _write_shard(self, z: int, iy: int, ix: int, block: NDArray[Any]) -> None:
-        empty = []
-        for level in self.layout.levels:
-            if not level.online:
-                break
-            if level.index:
-                block = halve(block, self.layout.image.reduce, level.dtype)
-            if not self._put(level, z, iy, ix, block):
-                empty.append(level.index)
-        self.journal.mark(z, iy, ix, empty)
-
-    def _put(self, level: Level, z: int, iy: int, ix: int, block: NDArray[Any]) -> bool:
-        """Store one shard, or nothing where it holds only zeros; whether it was stored."""
-        # What an interrupted writer left may be torn, and a shard at the rim would be merged into it.
-        self.location.delete(self.layout.chunk_key(level.index, z, iy, ix))
-        if not block.any():
-            return False
-        self._array(level.index)[(..., z, *level.shard_box(iy, ix).slices)] = block
-        return True
-
-    def finish(self) -> None:
-        """Build the coarser levels, check that every shard is there, and list the empty ones."""
-        empties = self.journal.empties()
-        for level in self.layout.levels:
-            numbers = set(empties.get(level.index, ())) if level.online else self._coarse(level)
-            self._verify(level, numbers)
-            store_empty_shards(self.location, self.layout, level.index, numbers)
-
-    def _coarse(self, level: Level) -> set[int]:
-        """Build one level from the one below, a shard at a time; the numbers of its empty shards."""
-        below = self.layout.levels[level.index - 1]
-        source = self._array(below.index)
-        empty = set()
-        for z in range(self.layout.brain.n_sections):
-            for iy, ix in level.shards(level.box):
-                box = level.shard_box(iy, ix).refine(2).intersect(below.box)
-                if box is None:
-                    raise StoreError("pyramid levels do not fit", where=self.layout.array_path(level.index))
-                block = halve(
-                    np.asarray(source[(..., z, *box.slices)]), self.layout.image.reduce, level.dtype
-                )
-                if not self._put(level, z, iy, ix, block):
-                    empty.add(self.layout.linear(level.index, z, iy, ix))
-        return empty
-
-    def _verify(self, level: Level, empty: set[int]) -> None:
-        """MissingShard-like check before anybody relies on the store: stored and empty shards are all shards."""
-        found = self.location.keys(f"{self.layout.array_path(level.index)}/c")
-        prefix = f"{self.layout.array_path(level.index)}/c/"
-        for z in range(self.layout.brain.n_sections):
-            for iy, ix in level.shards(level.box):
-                key = self.layout.chunk_key(level.index, z, iy, ix)
-                listed = self.layout.linear(level.index, z, iy, ix) in empty
-                if not listed and key.removeprefix(prefix) not in found:
-                    raise IncompleteStoreError(
-                        "shard was written and is gone",
-                        where=f"{self.location}/{key}",
-                        remedy="Check the disk and write the store again",
-                    )
 
 
 class BrainWriter:
