@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from teramind_model.network.blocks import MLP, RMSNorm, SliceConv, upsample
+from teramind_model.network.blocks import MLP, RMSNorm, SliceConv, attend, upsample
 from teramind_model.network.config import NetworkConfig
 
 GeneFeatures = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -32,9 +32,7 @@ class GeneGeneAttention(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """Mix ``(b, n, d)`` across genes."""
         q = self.q_norm(self.q(tokens))
-        # The published network scales by 1/d, not 1/sqrt(d).
-        mixed = functional.scaled_dot_product_attention(q, q, self.v(tokens), scale=1 / tokens.shape[-1])
-        return self.out(mixed)
+        return self.out(attend(q, q, self.v(tokens)))
 
 
 class GeneGeneBlock(nn.Module):

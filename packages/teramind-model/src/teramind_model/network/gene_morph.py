@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional
 
-from teramind_model.network.blocks import MLP, RMSNorm
+from teramind_model.network.blocks import MLP, RMSNorm, attend
 
 
 class CrossAttention(nn.Module):
@@ -22,10 +22,8 @@ class CrossAttention(nn.Module):
 
     def forward(self, query: Tensor, memory: Tensor) -> Tensor:
         """``query`` and ``memory`` are ``(b, tokens, c)``."""
-        mixed = functional.scaled_dot_product_attention(
-            self.q_norm(self.q(query)), self.k_norm(self.k(memory)), self.v(memory), scale=1 / query.shape[-1]
-        )
-        return self.out(mixed)
+        q, k, v = self.q_norm(self.q(query)), self.k_norm(self.k(memory)), self.v(memory)
+        return self.out(attend(q, k, v))
 
 
 class GeneMorphAttention(nn.Module):
