@@ -8,6 +8,7 @@ convolution over folded slices wants, without a copy.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -42,16 +43,16 @@ class SliceConv(nn.Module):
         super().__init__()
         self.kernel = kernel
         self.fold = fold
-        reference = nn.Conv3d(c_in, c_out, kernel)
+        reference = nn.Conv3d(c_in, c_out, kernel)  # for its initialisation
         self.weight = reference.weight
-        self.bias = reference.bias
+        self.bias = nn.Parameter(torch.zeros(c_out)) if reference.bias is None else reference.bias
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve ``(b, y, x, z, c_in)`` to ``(b, y, x, z, c_out)``."""
         kz, ky, _ = self.kernel
         if kz == ky == 1:
             return functional.linear(x, self.weight.flatten(1), self.bias)
-        batch, height, width, slices, _ = x.shape
+        batch, slices = x.shape[0], x.shape[3]
         if kz == 1 or slices == 1:
             # One slice sees only the centre of a padded kernel: a 2-D convolution, slices as batch.
             weight = self.weight[:, :, kz // 2]
@@ -60,8 +61,8 @@ class SliceConv(nn.Module):
             return out.unflatten(0, (batch, slices)).permute(0, 3, 4, 1, 2).contiguous()
         if self.fold:
             flat = x.flatten(3).permute(0, 3, 1, 2)
-            assert self.bias is not None  # nn.Conv3d is built with one
-            out = functional.conv2d(flat, fold_weight(self.weight, slices), self.bias.repeat(slices), padding=1)
+            weight = fold_weight(self.weight, slices)
+            out = functional.conv2d(flat, weight, self.bias.repeat(slices), padding=1)
             return out.permute(0, 2, 3, 1).unflatten(3, (slices, -1)).contiguous()
         out = functional.conv3d(x.permute(0, 4, 3, 1, 2), self.weight, self.bias, padding=(kz // 2, 1, 1))
         return out.permute(0, 3, 4, 2, 1).contiguous()
@@ -85,6 +86,11 @@ def upsample(x: Tensor) -> Tensor:
     return wide.reshape(batch, 2 * height, 2 * width, slices, channels)
 
 
+def identity(x: Tensor) -> Tensor:
+    """``x``: the resampling of a block that keeps its resolution."""
+    return x
+
+
 def downsample(x: Tensor) -> Tensor:
     """2 x 2 mean in y and x of ``(b, y, x, z, c)``."""
     batch, height, width, slices, channels = x.shape
@@ -92,13 +98,21 @@ def downsample(x: Tensor) -> Tensor:
 
 
 class ResBlock(nn.Module):
-    """Residual block modulated by the time embedding, optionally changing resolution in y and x by two."""
+    """Residual block modulated by the time embedding; ``resample`` (:func:`upsample`, :func:`downsample`) changes
+    the resolution of both branches."""
 
     def __init__(
-        self, c_in: int, c_out: int, time_width: int, *, dropout: float, fold: bool, resample: str | None = None
+        self,
+        c_in: int,
+        c_out: int,
+        time_width: int,
+        *,
+        dropout: float,
+        fold: bool,
+        resample: Callable[[Tensor], Tensor] = identity,
     ) -> None:
         super().__init__()
-        self.resample = {None: nn.Identity(), "up": _Resample(upsample), "down": _Resample(downsample)}[resample]
+        self.resample = resample
         self.norm_in = RMSNorm(c_in)
         self.conv_in = SliceConv(c_in, c_out, (3, 3, 3), fold=fold)
         self.modulation = nn.Linear(time_width, 2 * c_out)
@@ -117,29 +131,20 @@ class ResBlock(nn.Module):
         return self.skip(self.resample(x)) + self.conv_out(self.dropout(h))
 
 
-class _Resample(nn.Module):
-    def __init__(self, function: object) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.function(x)  # type: ignore[operator]
-
-
 class TimeEmbedding(nn.Module):
     """C/2 cosines then C/2 sines of ``t * 10000^(-i / (C/2))``, through a two-layer perceptron."""
 
     def __init__(self, channels: int, width: int) -> None:
         super().__init__()
-        self.half = channels // 2
+        self.waves = channels // 2
         self.inner = nn.Linear(channels, width)
         self.outer = nn.Linear(width, width)
 
     def forward(self, t: Tensor) -> Tensor:
         """Embed ``(b,)`` time steps as ``(b, time_width)``."""
         # Angles in float32 whatever the network's precision: t reaches 1000.
-        index = torch.arange(self.half, dtype=torch.float32, device=t.device)
-        angle = t.float()[:, None] * torch.exp(-math.log(10000.0) * index / self.half)
+        index = torch.arange(self.waves, dtype=torch.float32, device=t.device)
+        angle = t.float()[:, None] * torch.exp(-math.log(10000.0) * index / self.waves)
         wave = torch.cat((angle.cos(), angle.sin()), dim=-1).to(self.inner.weight.dtype)
         return self.outer(functional.silu(self.inner(wave)))
 

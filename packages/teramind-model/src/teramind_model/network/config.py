@@ -59,16 +59,24 @@ class NetworkConfig:
     def __post_init__(self) -> None:
         for name in ("genes", "stains", "time_width"):
             if getattr(self, name) < 1:
-                raise InputError(f"network.{name} is not positive", expected=">= 1", found=getattr(self, name))
+                raise InputError(
+                    f"network.{name} is not positive", expected=">= 1", found=getattr(self, name)
+                )
         if self.gene_slices not in _KERNEL_Z:
-            raise InputError("network.gene_slices is unknown", expected=sorted(_KERNEL_Z), found=self.gene_slices)
+            raise InputError(
+                "network.gene_slices is unknown", expected=sorted(_KERNEL_Z), found=self.gene_slices
+            )
         if self.patch not in _PATCHES:
             raise InputError("network.patch is unknown", expected=list(_PATCHES), found=self.patch)
         if self.channels < 2 or self.channels % 2:
             # The time embedding is half cosines, half sines.
-            raise InputError("network.channels is not a positive even number", expected="2, 4, ...", found=self.channels)
+            raise InputError(
+                "network.channels is not a positive even number", expected="2, 4, ...", found=self.channels
+            )
         if len(self.gene_widths) != 3 or min(self.gene_widths) < 1:
-            raise InputError("network.gene_widths is malformed", expected="three widths >= 1", found=self.gene_widths)
+            raise InputError(
+                "network.gene_widths is malformed", expected="three widths >= 1", found=self.gene_widths
+            )
         if not 0.0 <= self.dropout < 1.0:
             raise InputError("network.dropout is out of range", expected="0 <= p < 1", found=self.dropout)
 

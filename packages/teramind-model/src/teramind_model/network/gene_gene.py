@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -47,9 +49,7 @@ class GeneGeneBlock(nn.Module):
         kernel = (config.kernel_z, 3, 3)
         self.to_image_slices = nn.Conv3d(config.genes, config.genes, kernel, padding=(0, 1, 1))
         channels = config.gene_channels
-        self.stages = nn.ModuleList(
-            SliceConv(c_in, c_out, (1, 3, 3)) for c_in, c_out in zip(channels[:-1], channels[1:], strict=True)
-        )
+        self.stages = nn.ModuleList(SliceConv(c_in, c_out, (1, 3, 3)) for c_in, c_out in pairwise(channels))
 
     def tokens(self, counts: Tensor) -> Tensor:
         """``(b, S, n, g, g)`` counts as ``(b, n, S * g * g)``, features ordered (z, y, x)."""

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from teramind_data.errors import InputError
-from teramind_model.network.blocks import ResBlock, RMSNorm, SliceConv, TimeEmbedding
+from teramind_model.network.blocks import (
+    ResBlock,
+    RMSNorm,
+    SliceConv,
+    TimeEmbedding,
+    downsample,
+    identity,
+    upsample,
+)
 from teramind_model.network.collage import collage
 from teramind_model.network.config import NetworkConfig
 from teramind_model.network.gene_gene import GeneFeatures, GeneGeneBlock
@@ -50,14 +60,19 @@ class EncoderLevel(nn.Module):
         super().__init__()
         width = config.widths[level]
         before = config.widths[max(0, level - 1)]
-        self.down = (
-            ResBlock(
-                before, before, config.time_width, dropout=config.dropout, fold=config.fold_z, resample="down"
-            )
-            if level
-            else None
-        )
+        self.down = _plain_block(config, before, downsample) if level else None
         self.stages = nn.ModuleList(Stage(config, c_in, level) for c_in in (before, width))
+
+    def forward(self, h: Tensor, genes: Tensor, time: Tensor) -> list[Tensor]:
+        """Every output in turn; each is a skip and the last goes on."""
+        outputs = []
+        if self.down is not None:
+            h = self.down(h, time)
+            outputs.append(h)
+        for stage in self.stages:
+            h = stage((h,), genes, time)
+            outputs.append(h)
+        return outputs
 
 
 class DecoderLevel(nn.Module):
@@ -70,11 +85,22 @@ class DecoderLevel(nn.Module):
         self.stages = nn.ModuleList(
             Stage(config, c + skip, level) for c, skip in zip(inputs, skips, strict=True)
         )
-        self.up = (
-            ResBlock(width, width, config.time_width, dropout=config.dropout, fold=config.fold_z, resample="up")
-            if level
-            else None
-        )
+        self.up = _plain_block(config, width, upsample) if level else None
+
+    def forward(self, h: Tensor, skips: list[Tensor], genes: Tensor, time: Tensor) -> Tensor:
+        """Takes its skips off the end of ``skips``."""
+        for stage in self.stages:
+            h = stage((h, skips.pop()), genes, time)
+        return h if self.up is None else self.up(h, time)
+
+
+def _plain_block(
+    config: NetworkConfig, width: int, resample: Callable[[Tensor], Tensor] = identity
+) -> ResBlock:
+    """A block that keeps its width and reads no genes."""
+    return ResBlock(
+        width, width, config.time_width, dropout=config.dropout, fold=config.fold_z, resample=resample
+    )
 
 
 class Middle(nn.Module):
@@ -83,10 +109,11 @@ class Middle(nn.Module):
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         width, gene_width = config.widths[-1], config.genes
-        common = {"dropout": config.dropout, "fold": config.fold_z}
-        self.block_in = ResBlock(width + gene_width, width, config.time_width, **common)
+        self.block_in = ResBlock(
+            width + gene_width, width, config.time_width, dropout=config.dropout, fold=config.fold_z
+        )
         self.attention = GeneMorphAttention(width, gene_width)
-        self.block_out = ResBlock(width, width, config.time_width, **common)
+        self.block_out = _plain_block(config, width)
 
     def forward(self, h: Tensor, genes: Tensor, time: Tensor) -> Tensor:
         """``h`` and ``genes`` are ``(b, P/8, P/8, z, c)``."""
@@ -145,27 +172,21 @@ class TeraMind(nn.Module):
         h = self.stem(volume.permute(0, 3, 4, 2, 1).contiguous())
         skips = [h]
         for level, stages in enumerate(self.encoder):
-            if stages.down is not None:
-                h = stages.down(h, time)
-                skips.append(h)
-            for stage in stages.stages:
-                h = stage((h,), genes[_LEVELS - 1 - level], time)
-                skips.append(h)
-        return Encoded(self.middle(h, genes[0], time), tuple(skips))
+            skips += stages(skips[-1], genes[_LEVELS - 1 - level], time)
+        return Encoded(self.middle(skips[-1], genes[0], time), tuple(skips))
 
     def decode(self, encoded: Encoded, t: Tensor, genes: GeneFeatures) -> Tensor:
         """Noise predicted for patches, ``(b, k * Z, P, P)`` float32."""
         time = functional.silu(self.time_embedding(t))
         h, skips = encoded.middle, list(encoded.skips)
-        for index, stages in enumerate(self.decoder):
-            for stage in stages.stages:
-                h = stage((h, skips.pop()), genes[index], time)
-            if stages.up is not None:
-                h = stages.up(h, time)
+        for stages, level_genes in zip(self.decoder, genes, strict=True):
+            h = stages(h, skips, level_genes, time)
         out = self.head(functional.silu(self.head_norm(h)))
         return out.permute(0, 4, 3, 1, 2).flatten(1, 2).float()
 
-    def collage(self, encoded: Encoded, genes: GeneFeatures, rows: int, columns: int) -> tuple[Encoded, GeneFeatures]:
+    def collage(
+        self, encoded: Encoded, genes: GeneFeatures, rows: int, columns: int
+    ) -> tuple[Encoded, GeneFeatures]:
         """Re-cut everything the decoder reads from grids of ``rows x columns`` patches (see ``collage``)."""
         cut = Encoded(
             collage(encoded.middle, rows, columns), tuple(collage(s, rows, columns) for s in encoded.skips)
@@ -199,7 +220,5 @@ class TeraMind(nn.Module):
 
 def _concat(*maps: Tensor) -> Tensor:
     # Under autocast the maps may differ in type; a concatenation in the widest would undo the saving.
-    from torch import cat
-
     dtype = maps[0].dtype
-    return cat([m.to(dtype) for m in maps], dim=-1)
+    return torch.cat([m.to(dtype) for m in maps], dim=-1)
