@@ -42,6 +42,13 @@ pip_install() {
         fail "pip could not install: $*; its message is above"
 }
 
+# Two runs at once would pull .venv from under each other; the lock goes with the process.
+if command -v flock >/dev/null; then
+    mkdir -p build
+    exec 9>build/setup.lock
+    flock 9
+fi
+
 python=$(find_python)
 stamp=$(wanted_stamp "$python")
 if [ "$(cat "$STAMP" 2>/dev/null)" = "$stamp" ]; then
@@ -50,6 +57,7 @@ fi
 
 started=$SECONDS
 echo "set-up: making .venv with $("$python" --version), once; about 3 minutes and 3 GB"
+rm -f "$STAMP" # first, should the removal be interrupted
 rm -rf .venv
 "$python" -m venv .venv || fail "$python cannot make a virtual environment (on Debian: apt install python3-venv)"
 echo "set-up 1/3: $TORCH"
