@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from teramind_eval.metrics.accumulate import CoMoments, IntegerDistribution, Moments
 
 numbers = st.lists(st.floats(-1e4, 1e4, allow_nan=False), max_size=30)

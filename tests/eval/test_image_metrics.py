@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from teramind_data.geometry import Box, tiles
 from teramind_eval.metrics.image import PSNR_CEILING_DB, psnr, score_tiles, ssim
 

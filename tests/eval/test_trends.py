@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from teramind_eval.attention.trends import Line, Trend, block_sums, paired_levels
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import typer
-from teramind_data.console import run_cli
 
+from teramind_data.console import run_cli
 from teramind_eval.commands import report
 
 app = typer.Typer(

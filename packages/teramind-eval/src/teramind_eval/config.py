@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
-from teramind_data.errors import InputError
 
+from teramind_data.errors import InputError
 from teramind_eval.morphometry.segment import NucleiSettings
 
 

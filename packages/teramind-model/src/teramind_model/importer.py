@@ -86,9 +86,7 @@ def our_name(published: str) -> str:
 
 def _inside(name: str) -> str:
     if name.startswith("gene_gene."):
-        return (
-            name.replace(".proj.", ".out.").replace("mlp.fc1", "mlp.inner").replace("mlp.fc2", "mlp.outer")
-        )
+        return name.replace(".proj.", ".out.").replace("mlp.fc1", "mlp.inner").replace("mlp.fc2", "mlp.outer")
     for table in (_RESIDUAL, _ATTENTION):
         for theirs, ours in table.items():
             if f".{theirs}." in name:
@@ -115,7 +113,9 @@ def infer_config(published: Mapping[str, Tensor]) -> NetworkConfig:
         time_width = published["time_embed.time_embed.2.weight"].shape[0]
         gene_widths = tuple(published[f"rna_blocks.{i}.1.weight"].shape[0] for i in (1, 2, 3))
     except KeyError as missing:
-        raise InputError("not a published checkpoint: a parameter is missing", expected=missing.args[0]) from None
+        raise InputError(
+            "not a published checkpoint: a parameter is missing", expected=missing.args[0]
+        ) from None
     slices = {1: 1, 3: 4, 5: 8, 9: 16}.get(kernel_z)
     if slices is None:
         raise InputError("unknown depth of down_z", expected="1, 3, 5 or 9", found=kernel_z)
@@ -184,4 +184,3 @@ def _strip_prefix(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if chosen:
             return chosen
     return dict(tensors)
-

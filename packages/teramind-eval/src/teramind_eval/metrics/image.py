@@ -21,6 +21,7 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+
 from teramind_data.geometry import Box
 
 DATA_RANGE = 255.0

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from teramind_data.geometry import Box
 
+from teramind_data.geometry import Box
 from teramind_eval.metrics.accumulate import IntegerDistribution
 from teramind_eval.morphometry.segment import Nuclei
 

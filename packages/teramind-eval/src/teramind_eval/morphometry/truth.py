@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+
 from teramind_data.errors import InputError, MissingInputError
 
 _COLUMNS = ("y", "x", "radius_px")

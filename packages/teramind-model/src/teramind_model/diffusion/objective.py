@@ -104,7 +104,9 @@ def training_loss(
     row, column = block
     last = padded // patch - 2
     if not (0 <= row <= last and 0 <= column <= last):
-        raise InputError("the block lies outside the padded grid", expected=f"rows, columns 0..{last}", found=block)
+        raise InputError(
+            "the block lies outside the padded grid", expected=f"rows, columns 0..{last}", found=block
+        )
     half, bins = patch // 2, patch // 2 // BIN_PX
     pad, pad_bins = (half,) * 4, (bins,) * 4
     where = (..., slice(row * patch, (row + 2) * patch), slice(column * patch, (column + 2) * patch))
