@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
+
 from teramind_data.geometry import BIN_PX
 from teramind_data.panel import Panel
 from teramind_data.store import BrainSpec, ImageSpec, Section, append_image, create_brain
@@ -133,12 +134,16 @@ def add_attention(path: Path, drawn: list[Drawn]) -> None:
             y, x, gene = one.molecules
             counts = np.zeros(bins)
             np.add.at(counts, (y[gene == 0] // BIN_PX, x[gene == 0] // BIN_PX), 1)
-            maps = np.stack([counts * factor * np.exp(rng.normal(scale=0.2, size=bins)) for factor in (0.5, 0.6, 1.0)])
+            maps = np.stack(
+                [counts * factor * np.exp(rng.normal(scale=0.2, size=bins)) for factor in (0.5, 0.6, 1.0)]
+            )
             yield index, None, np.log2(maps + 1).astype(np.float16)
 
     channels = ("previous-current", "current-next", "window")
     attrs = {"genes": ["Slc17a7"], "scale": "log2(n * map + 1)"}
-    append_image(str(path), ImageSpec("attention_GLUT", channels, "float16", step=BIN_PX, attrs=attrs), blocks())
+    append_image(
+        str(path), ImageSpec("attention_GLUT", channels, "float16", step=BIN_PX, attrs=attrs), blocks()
+    )
 
 
 def write_truth(path: Path, truth: np.ndarray) -> None:

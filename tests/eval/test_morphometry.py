@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from teramind_data.geometry import Box, tiles
 from teramind_eval.morphometry.compare import Match, match_centroids, matched_pairs
 from teramind_eval.morphometry.measure import measure
 from teramind_eval.morphometry.segment import Nuclei, NucleiSettings, find_nuclei, otsu
-
 from tests.eval.drawn import PIXEL_UM, draw_nuclei
+
 
 def test_nuclei_stand_where_they_were_drawn() -> None:
     image, truth = draw_nuclei(0)
@@ -75,7 +76,10 @@ def test_patches_partition_nuclei() -> None:
     ],
 )
 def test_match_by_hand(
-    reference: list[tuple[float, float]], radius: float, found: list[tuple[float, float]], expected: tuple[int, ...]
+    reference: list[tuple[float, float]],
+    radius: float,
+    found: list[tuple[float, float]],
+    expected: tuple[int, ...],
 ) -> None:
     match = match_centroids(np.reshape(reference, (-1, 2)), radius, np.reshape(found, (-1, 2)))
     assert match == Match(*expected)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from teramind_data.errors import (
     IncompleteStoreError,
     InputError,
@@ -20,7 +21,6 @@ from teramind_data.errors import (
 from teramind_data.store import Section, create_brain
 from teramind_eval.config import parse_controls, report_config
 from teramind_eval.report.build import write_report
-
 from tests.eval.conftest import Stores
 from tests.eval.drawn import CANVAS, draw_section, spec_of, write_generated, write_real
 
@@ -79,6 +79,7 @@ def test_brain_pools_its_sections(metrics: dict[str, Any]) -> None:
 
 def test_section_scores_are_those_of_the_arrays(metrics: dict[str, Any], stores: Stores) -> None:
     from skimage.metrics import structural_similarity
+
     from teramind_data.store import open_brain
 
     real, good = open_brain(str(stores.real)), open_brain(str(stores.good))
@@ -132,7 +133,9 @@ def test_page_says_what_matters(report: Path) -> None:
     assert "Trained 60 steps of 8 crops on A.zarr, 80 s on cpu." in page
     assert "Generated with 15 DDIM steps, seed 3." in page
     assert "teramind-eval report --real" in page
-    assert all(f'id="{part}"' in page for part in ("summary", "pictures", "sections", "nuclei", "attention", "made"))
+    assert all(
+        f'id="{part}"' in page for part in ("summary", "pictures", "sections", "nuclei", "attention", "made")
+    )
     assert page.count("<img") == page.count('alt="') > 20
 
 
@@ -160,15 +163,6 @@ def test_same_inputs_are_left_alone_and_others_refused(stores: Stores, report: P
         write_report(config(stores, report, controls=controls, seed=1))
     assert "--overwrite" in str(error.value)
     assert (report / "report.html").stat().st_mtime_ns == before
-
-
-def test_overwrite_replaces_a_report(stores: Stores, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    write_report(config(stores, out, controls={}, truth=None))
-    page, made = write_report(config(stores, out, controls={}, truth=None, seed=1, overwrite=True))
-    assert made
-    assert "No control was given" in page.read_text()
-    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 def test_a_folder_of_others_is_never_replaced(stores: Stores, tmp_path: Path) -> None:
@@ -214,12 +208,35 @@ def test_missing_sections_are_named(stores: Stores, tmp_path: Path) -> None:
         write_report(config(stores, tmp_path / "out", generated=str(other)))
 
 
-def test_an_incomplete_store_is_taken_only_by_name_and_warned_about(stores: Stores, tmp_path: Path) -> None:
-    writer = create_brain(str(tmp_path / "half.zarr"), spec_of("generated"))
-    writer.write("morphology", 0, None, _images()[0])
+def test_an_incomplete_store_is_refused(stores: Stores, tmp_path: Path) -> None:
+    half = _unfinished(tmp_path / "half.zarr")
     with pytest.raises(IncompleteStoreError, match=r"half\.zarr"):
-        write_report(config(stores, tmp_path / "out", generated=str(tmp_path / "half.zarr")))
+        write_report(config(stores, tmp_path / "out", generated=half))
     assert not (tmp_path / "out").exists()
+
+
+def test_an_incomplete_store_asked_for_is_warned_about_and_replaces_a_report(
+    stores: Stores, report: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(report, out)
+    half = _unfinished(tmp_path / "half.zarr")
+    page, made = write_report(
+        config(stores, out, generated=half, controls={}, incomplete=True, overwrite=True)
+    )
+    assert made
+    text = page.read_text()
+    assert "half.zarr) is incomplete" in text
+    assert "No control was given" in text
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["half.zarr", "out"]
+
+
+def _unfinished(path: Path) -> str:
+    # All pixels are there, only the end is missing.
+    writer = create_brain(str(path), spec_of("generated"))
+    for index, image in enumerate(_images()):
+        writer.write("morphology", index, None, image)
+    return str(path)
 
 
 def test_a_generated_store_is_no_real_one(stores: Stores, tmp_path: Path) -> None:

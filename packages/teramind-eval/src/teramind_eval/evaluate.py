@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from teramind_data.geometry import Box, tiles
 
+from teramind_data.geometry import Box, tiles
 from teramind_eval.metrics.accumulate import Moments
 from teramind_eval.metrics.image import WINDOW, score_tiles
 from teramind_eval.morphometry.compare import Match, match_centroids
@@ -123,7 +123,9 @@ def measure_section(
     images = _image_scores(stores, section, sizes)
     canvas = Box(0, real.canvas[0], 0, real.canvas[1])
     patches = [
-        patch for band in tiles(canvas, (sizes.patch, canvas.width)) for patch in tissue_boxes(real, section, band, sizes.patch)
+        patch
+        for band in tiles(canvas, (sizes.patch, canvas.width))
+        for patch in tissue_boxes(real, section, band, sizes.patch)
     ]
     blocks = tissue_blocks(real, section, settings.block_px)
     reference: Nuclei | None = None
@@ -161,10 +163,13 @@ def _image_scores(
     real, others = stores[0].brain, stores[1:]
     names = (*real.stains, TOGETHER)
     sums: dict[str, tuple[dict[str, Moments], dict[str, Moments]]] = {
-        one.label: ({name: Moments() for name in names}, {name: Moments() for name in names}) for one in others
+        one.label: ({name: Moments() for name in names}, {name: Moments() for name in names})
+        for one in others
     }
     for block in tiles(Box(0, real.canvas[0], 0, real.canvas[1]), sizes.block()):
-        wanted = [tile for tile in tissue_boxes(real, section, block, sizes.tile) if min(tile.shape) >= WINDOW]
+        wanted = [
+            tile for tile in tissue_boxes(real, section, block, sizes.tile) if min(tile.shape) >= WINDOW
+        ]
         if not wanted:
             continue
         local = [tile.shift(-block.y0, -block.x0) for tile in wanted]
@@ -190,7 +195,9 @@ def store_results(stores: Sequence[Compared], measured: Measured) -> tuple[Store
     for one in stores:
         raws = measured.by_store[one.label]
         sections = tuple(
-            SectionScores(place.index, place.name, place.z_um, _scores(raw, None if one is real else base, pixel_area))
+            SectionScores(
+                place.index, place.name, place.z_um, _scores(raw, None if one is real else base, pixel_area)
+            )
             for place, raw, base in zip(real.brain.sections, raws, reference, strict=True)
         )
         base = None if one is real else measured.brain(real.label)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
 from teramind_data.errors import InputError, StoreError
 from teramind_data.geometry import Box, tiles
-
 from teramind_eval.results import Role
 
 if TYPE_CHECKING:
@@ -163,5 +163,7 @@ def _identity(provenance: dict[str, Any]) -> dict[str, object]:
 def read_stain(brain: Brain, section: int, box: Box, stain: str) -> np.ndarray:
     """One stain of a section's box, uint8 `(y, x)`; StoreError names a store without that stain."""
     if stain not in brain.stains:
-        raise StoreError("store lacks a stain", where=brain.url, expected=stain, found=", ".join(brain.stains))
+        raise StoreError(
+            "store lacks a stain", where=brain.url, expected=stain, found=", ".join(brain.stains)
+        )
     return np.asarray(brain.read("morphology", section, box)[brain.stains.index(stain)])

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+
 from teramind_data.errors import StoreError
 from teramind_data.geometry import BIN_PX, Box, tiles
-
 from teramind_eval.attention.trends import FloatArray, Trend, paired_levels
 from teramind_eval.results import TrendScores
 
@@ -55,7 +55,9 @@ def _described(brain: Brain, name: str) -> AttentionMap:
     channels = tuple(str(one) for one in attrs.get("channels", ())) or CHANNELS
     if len(channels) != count:
         channels = tuple(f"channel {index}" for index in range(count))
-    return AttentionMap(name, name.removeprefix(PREFIX), genes, channels, str(attrs.get("scale", "")).startswith("log2"))
+    return AttentionMap(
+        name, name.removeprefix(PREFIX), genes, channels, str(attrs.get("scale", "")).startswith("log2")
+    )
 
 
 def read_levels(brain: Brain, which: AttentionMap, section: int, bins: Box, level: int = 0) -> FloatArray:
@@ -114,7 +116,9 @@ def trend_scores(
                 n=trend.moments.n,
                 slope=None if line is None else line.slope,
                 intercept=None if line is None else line.intercept,
-                correlation=None if line is None or line.correlation != line.correlation else line.correlation,
+                correlation=None
+                if line is None or line.correlation != line.correlation
+                else line.correlation,
                 residual_sd=None if line is None else line.residual_sd,
             )
 

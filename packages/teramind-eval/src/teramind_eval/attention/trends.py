@@ -78,7 +78,7 @@ class Trend:
         """Of paired log2 levels, `(n,)` each."""
         last = LEVEL_EDGES[-1]
         pairs = np.clip(expression, 0, last), np.clip(attention, 0, last)
-        density = np.histogram2d(*pairs, bins=(LEVEL_EDGES, LEVEL_EDGES))[0]
+        density = np.histogram2d(*pairs, bins=[LEVEL_EDGES, LEVEL_EDGES])[0]
         return cls(CoMoments.of(expression, attention), density.astype(np.int64))
 
     def merge(self, other: Trend) -> Trend:

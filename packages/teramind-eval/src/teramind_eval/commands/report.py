@@ -6,9 +6,7 @@ from typing import Annotated, Optional
 
 import typer
 
-_EPILOG = (
-    "Example: teramind-eval report --real C.zarr --generated G.zarr --control shuffled=S.zarr --truth truth/C --out report"
-)
+_EPILOG = "Example: teramind-eval report --real C.zarr --generated G.zarr --control shuffled=S.zarr --truth truth/C --out report"
 
 
 def register(app: typer.Typer) -> None:
@@ -18,14 +16,18 @@ def register(app: typer.Typer) -> None:
     def report(
         real: Annotated[str, typer.Option(help="Atlas store that was measured.", metavar="STORE")],
         generated: Annotated[str, typer.Option(help="Store generated from that atlas.", metavar="STORE")],
-        out: Annotated[str, typer.Option(help="Folder of the report; written whole or not at all.", metavar="DIR")],
+        out: Annotated[
+            str, typer.Option(help="Folder of the report; written whole or not at all.", metavar="DIR")
+        ],
         control: Annotated[
             Optional[list[str]],  # noqa: UP045 - typer reads it at run time
             typer.Option(help="A control to compare with; may be repeated.", metavar="NAME=STORE"),
         ] = None,
         truth: Annotated[
             Optional[str],  # noqa: UP045
-            typer.Option(help="A phantom's truth: DIR/<section>/cells.csv with y, x, radius_px.", metavar="DIR"),
+            typer.Option(
+                help="A phantom's truth: DIR/<section>/cells.csv with y, x, radius_px.", metavar="DIR"
+            ),
         ] = None,
         tile_px: Annotated[
             Optional[int],  # noqa: UP045
@@ -37,7 +39,10 @@ def register(app: typer.Typer) -> None:
         ] = None,
         seed: Annotated[int, typer.Option(help="Draws the places that are shown.", min=0)] = 0,
         incomplete: Annotated[
-            bool, typer.Option("--incomplete", help="Also take stores whose writing never finished; the page warns.")
+            bool,
+            typer.Option(
+                "--incomplete", help="Also take stores whose writing never finished; the page warns."
+            ),
         ] = False,
         overwrite: Annotated[
             bool, typer.Option("--overwrite", help="Replace an earlier report of other inputs.")

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+
 from teramind_data.errors import InputError
 from teramind_data.geometry import Box, tiles
 
@@ -110,7 +111,11 @@ def find_nuclei(
         blocks: the cores to look in (say, only those with tissue); default: the whole canvas.
     """
     settings = settings or NucleiSettings()
-    cores = list(blocks) if blocks is not None else list(tiles(Box(0, canvas[0], 0, canvas[1]), settings.block_px))
+    cores = (
+        list(blocks)
+        if blocks is not None
+        else list(tiles(Box(0, canvas[0], 0, canvas[1]), settings.block_px))
+    )
     threshold = section_threshold(read, canvas, pixel_size_um, settings, cores)
     found = []
     for core, block in _with_halo(cores, canvas, settings.halo_px(pixel_size_um)):
@@ -194,7 +199,7 @@ def measure_labels(labels: LabelImage, origin: tuple[int, int] = (0, 0)) -> Nucl
     """Centroids (shifted by `origin`, canvas pixels) and areas of the labels 1..n of a label image."""
     flat = labels.ravel()
     areas = np.bincount(flat)[1:]
-    rows, columns = np.indices(labels.shape)
+    rows, columns = np.indices(labels.shape, dtype=np.float64)
     y = np.bincount(flat, weights=rows.ravel())[1:]
     x = np.bincount(flat, weights=columns.ravel())[1:]
     present = areas > 0

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from teramind_data.console import progress
 from teramind_data.errors import InputError, MissingInputError
-
 from teramind_eval.attention.maps import AttentionMap, attention_maps, trend_scores, trends
 from teramind_eval.attention.trends import Trend
 from teramind_eval.evaluate import NUCLEAR_STAIN, Measured, Sizes, measure_brains, store_results
@@ -133,7 +132,9 @@ def gather(
         inputs=described[0],
         warnings=tuple(warn_about(stores[0].brain, stores[1:])),
         stores=store_results(stores, measured),
-        trends=tuple(score for one in attention for score in trend_scores(one.which, one.trends, one.store.label)),
+        trends=tuple(
+            score for one in attention for score in trend_scores(one.which, one.trends, one.store.label)
+        ),
         versions={name: version(name) for name in _PACKAGES},
     )
     return Evidence(config, stores, sizes, measured, attention, results)
@@ -184,7 +185,8 @@ def _write_table(path: Path, results: Results) -> None:
 def _inputs(stores: Sequence[Compared], truth: Path | None) -> dict[str, Any]:
     """What the numbers depend on, with what tells a changed input from an unchanged one."""
     found: dict[str, Any] = {
-        one.label: {"role": one.role, **fingerprint(str(one.brain.url), one.brain.provenance)} for one in stores
+        one.label: {"role": one.role, **fingerprint(str(one.brain.url), one.brain.provenance)}
+        for one in stores
     }
     if truth is not None:
         tables = {s.name: file_fingerprint(truth_path(truth, s.name)) for s in stores[0].brain.sections}

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-from teramind_data.geometry import BIN_PX, Box
 
+from teramind_data.geometry import BIN_PX, Box
 from teramind_eval.attention.maps import AttentionMap, merged, read_expression, read_levels
 from teramind_eval.attention.trends import Trend
 from teramind_eval.evaluate import Measured, Sizes
@@ -68,7 +68,10 @@ def distribution_charts(
             f"nuclei per {sizes.patch} px patch ({sizes.patch * pixel_size_um:.0f} µm)",
             _histograms({label: one.per_patch for label, one in raws.items()}, 1.0),
         ),
-        ("nuclear area (µm²)", _histograms({label: one.area_px for label, one in raws.items()}, pixel_size_um**2)),
+        (
+            "nuclear area (µm²)",
+            _histograms({label: one.area_px for label, one in raws.items()}, pixel_size_um**2),
+        ),
     )
     return [
         Chart(
@@ -108,13 +111,17 @@ def attention_part(
     step = max(1, -(-max(bins.shape) // _WIDEST_MAP))
     expression = _coarse(read_expression(real, which.genes, section, bins).astype(np.float64), step)
     levels = read_levels(store, which, section, bins)
-    maps = [(name, np.log2(_coarse(level, step) + 1)) for name, level in zip(which.channels, levels, strict=True)]
+    maps = [
+        (name, np.log2(_coarse(level, step) + 1)) for name, level in zip(which.channels, levels, strict=True)
+    ]
     genes = ", ".join(which.genes)
     place = real.sections[section]
     slug = f"{which.element}_{stores[1].label}".replace(" ", "_")
     picture = Chart(
         f"{slug}_maps",
-        attention_beside_expression(np.log2(expression + 1), maps, which.pathway, real.canvas[1] * real.pixel_size_um),
+        attention_beside_expression(
+            np.log2(expression + 1), maps, which.pathway, real.canvas[1] * real.pixel_size_um
+        ),
         "",
         f"Section {place.name}. Left: transcripts of the pathway's genes in {BIN_PX} px bins. Then the attention that the "
         f"{stores[1].label} model pays among these genes, with the slice before, the slice after, and the whole window.",

@@ -56,7 +56,8 @@ def compose(evidence: Evidence) -> Page:
         curves=curve_charts(results.stores, sizes),
         distributions=distribution_charts(results.stores, evidence.measured, sizes, real.pixel_size_um),
         attention=[
-            attention_part((stores[0], one.store), one.which, one.trends, section) for one in evidence.attention
+            attention_part((stores[0], one.store), one.which, one.trends, section)
+            for one in evidence.attention
         ],
         origins=_origins(evidence),
         facts=shown_settings(evidence),
@@ -78,9 +79,13 @@ def _cards(results: Results) -> list[Card]:
     if match is not None:
         place = "true" if truth else "real"
         against = [_f1(one, truth is not None) for one in results.store("control")]
-        cards.append(Card("Nuclei in the right place (F1)", f"{match.f1:.2f}", _beside(results, against, "{:.2f}")))
+        cards.append(
+            Card("Nuclei in the right place (F1)", f"{match.f1:.2f}", _beside(results, against, "{:.2f}"))
+        )
         total = match.true_positive + match.false_negative
-        cards.append(Card(f"Of the {place} nuclei found", f"{match.recall:.0%}", f"{match.true_positive} of {total}"))
+        cards.append(
+            Card(f"Of the {place} nuclei found", f"{match.recall:.0%}", f"{match.true_positive} of {total}")
+        )
     for title, measure, form in (("PSNR", "psnr_db", "{:.1f}"), ("SSIM", "ssim", "{:.2f}")):
         own = getattr(run.brain.image[TOGETHER], measure).mean
         rivals = [getattr(one.brain.image[TOGETHER], measure).mean for one in results.store("control")]
@@ -110,7 +115,9 @@ def _origins(evidence: Evidence) -> list[Origin]:
         provenance = one.brain.provenance
         sentences = (*stages(provenance), sampling(provenance)) if one.role != "real" else ()
         said = tuple(sentence for sentence in sentences if sentence)
-        out.append(Origin(one.label, _ROLES[one.role], str(one.brain.url), said, tuple(flattened(provenance))))
+        out.append(
+            Origin(one.label, _ROLES[one.role], str(one.brain.url), said, tuple(flattened(provenance)))
+        )
     return out
 
 

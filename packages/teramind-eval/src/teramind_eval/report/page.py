@@ -130,7 +130,9 @@ def render(page: Page) -> str:
     from jinja2 import Environment, StrictUndefined
 
     room = files("teramind_eval.report")
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
     template = environment.from_string(room.joinpath("template.html.j2").read_text(encoding="utf-8"))
     style = room.joinpath("style.css").read_text(encoding="utf-8")
     values: dict[str, Any] = {"page": page, "style": style}
@@ -147,5 +149,5 @@ def shown(picture: Picture, name: str, caption: str, alt: str) -> Shown:
     from PIL import Image
 
     buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, format="PNG", optimize=True)
+    Image.fromarray(picture).save(buffer, format="PNG")
     return Shown(f"{name}.png", buffer.getvalue(), caption, alt, (picture.shape[1], picture.shape[0]))

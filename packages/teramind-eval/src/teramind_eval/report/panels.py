@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from teramind_data.geometry import Box
 
+from teramind_data.geometry import Box
 from teramind_eval.evaluate import NUCLEAR_STAIN
 from teramind_eval.morphometry.segment import NucleiSettings
 from teramind_eval.pairs import Compared
@@ -54,9 +54,7 @@ def zoom_panels(stores: Sequence[Compared], views: Sequence[View]) -> list[Panel
     return panels
 
 
-def stain_panels(
-    stores: Sequence[Compared], views: Sequence[View], settings: NucleiSettings
-) -> list[Panel]:
+def stain_panels(stores: Sequence[Compared], views: Sequence[View], settings: NucleiSettings) -> list[Panel]:
     """Each stain alone at the closest zoom, then DAPI of the region with the nuclei found drawn round."""
     real = stores[0].brain
     stretch = stretch_of(read_view(real, views[0].section, views[0].box))
@@ -73,15 +71,16 @@ def stain_panels(
     return panels
 
 
-def _outlines(
-    stores: Sequence[Compared], view: View, settings: NucleiSettings, stretch: Stretch
-) -> Panel:
+def _outlines(stores: Sequence[Compared], view: View, settings: NucleiSettings, stretch: Stretch) -> Panel:
     channel = stores[0].brain.stains.index(NUCLEAR_STAIN)
     blocks = blocks_of(stores[0].brain, view.section, settings)
     pictures = []
     for one in stores:
         labels = nuclei_in_view(one.brain, view, settings, NUCLEAR_STAIN, blocks)
-        drawn = enlarge(_tinted(single(read_view(one.brain, view.section, view.box), channel, stretch)), _ENLARGED * 3 // 2)
+        drawn = enlarge(
+            _tinted(single(read_view(one.brain, view.section, view.box), channel, stretch)),
+            _ENLARGED * 3 // 2,
+        )
         found = len(np.unique(labels[labels > 0]))
         pictures.append(_shown(outlined(drawn, labels), one, view, "nuclei", f", {found} nuclei"))
     note = "White lines are the nuclei that the counts, areas and matches use, found alike in every store."

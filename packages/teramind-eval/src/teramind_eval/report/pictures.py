@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from teramind_data.geometry import Box, tiles
 
+from teramind_data.geometry import Box, tiles
 from teramind_eval.morphometry.segment import (
     LabelImage,
     NucleiSettings,
@@ -99,7 +99,7 @@ def read_view(brain: Brain, section: int, box: Box, widest: int = WIDEST) -> npt
     level, factor = 0, 1
     while max(box.shape) // factor > widest and level + 1 < len(levels):
         level, factor = level + 1, factor * 2
-    shape = levels[level].shape[-2:]
+    shape = int(levels[level].shape[-2]), int(levels[level].shape[-1])
     scaled = Box(box.y0 // factor, -(-box.y1 // factor), box.x0 // factor, -(-box.x1 // factor)).clip(shape)
     if scaled is None:
         scaled = Box(0, shape[0], 0, shape[1])
@@ -139,13 +139,13 @@ def single(pixels: npt.NDArray[np.uint8], stain: int, stretch: Stretch) -> Pictu
 
 def enlarge(picture: Picture, width: int) -> Picture:
     """Enlarged smoothly to about `width` px; larger pictures are left alone."""
-    from skimage.transform import resize
+    from PIL import Image
 
     factor = width / picture.shape[1]
     if factor <= 1:
         return picture
-    shape = (round(picture.shape[0] * factor), round(picture.shape[1] * factor), 3)
-    return _uint8(resize(picture.astype(np.float64) / 255, shape, order=3, mode="reflect"))
+    size = (round(picture.shape[1] * factor), round(picture.shape[0] * factor))
+    return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BICUBIC))
 
 
 def outlined(picture: Picture, labels: LabelImage) -> Picture:
@@ -199,7 +199,9 @@ def scale_bar(picture: Picture, um_across: float) -> tuple[Picture, str]:
     return out, f"{length:g} µm" if length < 1000 else f"{length / 1000:g} mm"
 
 
-def nuclei_in_view(brain: Brain, view: View, settings: NucleiSettings, stain: str, blocks: Sequence[Box]) -> LabelImage:
+def nuclei_in_view(
+    brain: Brain, view: View, settings: NucleiSettings, stain: str, blocks: Sequence[Box]
+) -> LabelImage:
     """Labels of the nuclei in a view, cut at its rim, with the threshold of the whole section's tissue."""
 
     def read(box: Box) -> npt.NDArray[np.uint8]:

@@ -94,7 +94,7 @@ def draw(size: tuple[float, float], paint: Callable[[Figure, Scheme], None]) -> 
     return Plot(images["light"], images["dark"], round(size[0] * 100), round(size[1] * 100))
 
 
-def _style(scheme: Scheme) -> dict[str, Any]:
+def _style(scheme: Scheme) -> Any:
     text, grid, panel = _INK[scheme]
     return {
         "font.family": ["DejaVu Sans"],
@@ -138,9 +138,17 @@ def section_curves(stores: Sequence[StoreResult]) -> Plot:
                 place = np.array([one.z_um for one in store.sections])
                 mean = np.array([np.nan if v.mean is None else v.mean for v in values])
                 spread = np.array([0.0 if v.sd is None else v.sd for v in values])
-                axes.fill_between(place, mean - spread, mean + spread, color=look.colour, alpha=0.16, linewidth=0)
+                axes.fill_between(
+                    place, mean - spread, mean + spread, color=look.colour, alpha=0.16, linewidth=0
+                )
                 axes.plot(
-                    place, mean, look.style, marker=look.marker, markersize=4.5, color=look.colour, label=look.label
+                    place,
+                    mean,
+                    look.style,
+                    marker=look.marker,
+                    markersize=4.5,
+                    color=look.colour,
+                    label=look.label,
                 )
             axes.set_title(title)
             axes.set_xlabel("section position z (µm)")
@@ -231,7 +239,9 @@ def attention_beside_expression(
         ):
             top = (float(values.max()) or 1.0) if index == 0 else high
             colours = "viridis" if index == 0 else "magma"
-            image = axes.imshow(values, cmap=colours, vmin=0, vmax=top, extent=extent, interpolation="nearest")
+            image = axes.imshow(
+                values, cmap=colours, vmin=0, vmax=top, extent=extent, interpolation="nearest"
+            )
             axes.set_title(title, fontsize=9)
             axes.set_xlabel("x (µm)")
             axes.grid(visible=False)
@@ -259,7 +269,9 @@ def trend_plot(channels: Sequence[tuple[str, Trend, Sequence[Trend]]]) -> Plot:
                     if section.line is not None:
                         axes.plot(x, section.line.at(x), color=accent, linewidth=0.8, alpha=0.55)
                 band = line.band(x)
-                axes.fill_between(x, line.at(x) - band, line.at(x) + band, color=accent, alpha=0.3, linewidth=0)
+                axes.fill_between(
+                    x, line.at(x) - band, line.at(x) + band, color=accent, alpha=0.3, linewidth=0
+                )
                 axes.plot(x, line.at(x), color=accent)
                 note = f"slope {line.slope:.2f}, r = {line.correlation:.2f}\nn = {line.n:,} blocks"
                 axes.text(0.04, 0.96, note, transform=axes.transAxes, va="top", fontsize=8.5)
@@ -280,7 +292,7 @@ def _density(axes: Axes, trend: Trend, colour: str) -> None:
     if not cells.any():
         return
     ramp = LinearSegmentedColormap.from_list("blocks", [to_rgba(colour, 0.12), to_rgba(colour, 0.95)])
-    edges = LEVEL_EDGES[:: step]
+    edges = LEVEL_EDGES[::step]
     shown = np.ma.masked_equal(cells.T, 0)
     axes.pcolormesh(edges, edges, shown, cmap=ramp, norm=LogNorm(1, max(2, int(cells.max()))), linewidth=0)
     rows, columns = np.flatnonzero(cells.any(axis=1)), np.flatnonzero(cells.any(axis=0))

@@ -28,10 +28,15 @@ def _stage(stage: dict[str, Any]) -> str:
         return f"Weights converted from the published checkpoint {stage['imported_from']}."
     said = "Trained"
     if stage.get("steps") is not None:
-        said += f" {stage['steps']:,} steps" if isinstance(stage["steps"], int) else f" {stage['steps']} steps"
+        said += (
+            f" {stage['steps']:,} steps" if isinstance(stage["steps"], int) else f" {stage['steps']} steps"
+        )
     if stage.get("batch") is not None:
         said += f" of {stage['batch']} crops"
-    names = [str(one.get("name") or one.get("url")) if isinstance(one, dict) else str(one) for one in _as_list(stage.get("data"))]
+    names = [
+        str(one.get("name") or one.get("url")) if isinstance(one, dict) else str(one)
+        for one in _as_list(stage.get("data"))
+    ]
     if names:
         said += f" on {', '.join(names)}"
     if isinstance(stage.get("seconds"), (int, float)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from teramind_eval.results import TOGETHER, Results, Scores, Statistic, StoreResult
@@ -57,13 +58,27 @@ def _distance(scores: Scores, which: str) -> Statistic | None:
 
 def _measures(stains: Sequence[str], patch_px: int, has_truth: bool) -> list[_Measure]:
     listed = [
-        _Measure("PSNR (dB)", "pixel by pixel, both stains, tissue tiles", "higher", lambda s: _image(s, "psnr_db", TOGETHER), 2),
-        _Measure("SSIM", "local structure, both stains, tissue tiles", "higher", lambda s: _image(s, "ssim", TOGETHER), 3),
+        _Measure(
+            "PSNR (dB)",
+            "pixel by pixel, both stains, tissue tiles",
+            "higher",
+            lambda s: _image(s, "psnr_db", TOGETHER),
+            2,
+        ),
+        _Measure(
+            "SSIM",
+            "local structure, both stains, tissue tiles",
+            "higher",
+            lambda s: _image(s, "ssim", TOGETHER),
+            3,
+        ),
     ]
-    for stain in stains:
-        listed.append(
-            _Measure(f"SSIM, {stain}", "this stain alone", "higher", lambda s, name=stain: _image(s, "ssim", name), 3)  # type: ignore[misc]
+    listed += [
+        _Measure(
+            f"SSIM, {stain}", "this stain alone", "higher", partial(_image, measure="ssim", stain=stain), 3
         )
+        for stain in stains
+    ]
     if has_truth:
         listed.append(
             _Measure(
@@ -82,7 +97,13 @@ def _measures(stains: Sequence[str], patch_px: int, has_truth: bool) -> list[_Me
             lambda s: _f1(s, "against_real"),
             3,
         ),
-        _Measure(f"Nuclei per {patch_px} px patch", "mean over tissue patches", "near", lambda s: s.nuclei.per_patch, 2),
+        _Measure(
+            f"Nuclei per {patch_px} px patch",
+            "mean over tissue patches",
+            "near",
+            lambda s: s.nuclei.per_patch,
+            2,
+        ),
         _Measure("Nuclear area (µm²)", "mean over nuclei", "near", lambda s: s.nuclei.area_um2, 1),
         _Measure(
             "Nuclear area, distance to real (µm²)",
@@ -170,7 +191,8 @@ def verdict(results: Results) -> Verdict:
         ("SSIM", lambda s: _image(s, "ssim", TOGETHER)),
         ("centroid F1", lambda s: _f1(s, "against_truth" if truth else "against_real")),
     ]
-    won, lost = [], []
+    won: list[str] = []
+    lost: list[str] = []
     for name, value in tests:
         mine = value(run.brain)
         theirs = [value(one.brain) for one in controls]
@@ -179,7 +201,10 @@ def verdict(results: Results) -> Verdict:
         (won if good else lost).append(name)
     names = " and ".join(one.label for one in controls)
     if not lost:
-        return Verdict(True, f"The {run.label} brain beats {names} in {_listed(won)}: its genes tell the model where things are.")
+        return Verdict(
+            True,
+            f"The {run.label} brain beats {names} in {_listed(won)}: its genes tell the model where things are.",
+        )
     beaten = f" It wins in {_listed(won)}." if won else ""
     return Verdict(False, f"The {run.label} brain does not beat {names} in {_listed(lost)}.{beaten}")
 
