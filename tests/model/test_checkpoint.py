@@ -56,6 +56,7 @@ def test_what_is_saved_is_loaded(saved: Path) -> None:
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, WEIGHTS[name])
     assert load_trainer_state(saved)["step"] == 3
+    assert len({file.stat().st_mode for file in saved.iterdir()}) == 1  # whoever reads one file reads all
     assert len(checkpoint.digest) == 64
     assert not list(saved.parent.glob(".*"))
 
@@ -211,7 +212,6 @@ def test_training_data_and_checkpoints_import_with_torch_and_zarr_alone() -> Non
         "rich",
         "lightning",
         "pandas",
-        "yaml",
         "PIL",
         "tensorboard",
         "tensorstore",

@@ -65,7 +65,8 @@ SMALL = {
     "fold_z": True,
     "dropout": 0.1,
 }
-SMALL_FLAGS = "--patch 32 --channels 2 --gene-widths 4,2,2 --time-width 8 --fold-z --device cpu --batch 1 --accumulate 1"
+SMALL_FLAGS = "--patch 32 --channels 2 --gene-widths 4,2,2 --time-width 8 --fold-z"
+SMALL_FLAGS += " --device cpu --batch 1 --accumulate 1"
 
 
 @pytest.fixture(scope="module")

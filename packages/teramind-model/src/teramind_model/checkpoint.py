@@ -295,6 +295,8 @@ def save_checkpoint(
         text = json.dumps(info.to_dict(), indent=1, ensure_ascii=False) + "\n"
         (temporary / CONFIG).write_text(text, encoding="utf-8")
         (temporary / CARD).write_text(model_card(info), encoding="utf-8")
+        # safetensors makes files that only their owner can read.
+        (temporary / WEIGHTS).chmod((temporary / CONFIG).stat().st_mode)
         if trainer is not None:
             torch.save(dict(trainer), temporary / TRAINER)
         for file in temporary.iterdir():

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
 from teramind_data.errors import InputError, MissingInputError
+from teramind_model.checkpoint import SHIPPED
 from teramind_model.network.config import NetworkConfig
 from teramind_model.presets import find_preset
 from teramind_model.train.options import TrainOptions
@@ -92,7 +93,7 @@ class Resolved:
         return {
             "atlas": [_absolute(url) for url in config.atlas],
             "preset": config.preset,
-            "init": config.init,
+            "init": config.init if config.init is None or config.init in SHIPPED else _absolute(config.init),
             "panel_fingerprint": panel_fingerprint,
             "stains": list(config.stains),
             "network": network.to_dict(),
