@@ -12,6 +12,8 @@ def shipped(name: str) -> Path:
     folder = Path(__file__).parent / name
     if not (folder / "model.safetensors").is_file():
         raise MissingInputError(
-            "this installation ships no such checkpoint", where=name, remedy="Make it: `make phantom-checkpoint`"
+            "this installation ships no such checkpoint",
+            where=name,
+            remedy="Make it: `make phantom-checkpoint`",
         )
     return folder
