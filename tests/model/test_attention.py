@@ -61,7 +61,7 @@ def maps_by_hand(source: Source, atlas: Brain, z: int, pathway: list[int]) -> np
     rows = [ATLAS_GENES.index(gene) for gene in GENES]
     half = c.bins // 2
     counts = np.asarray(atlas.expression[:])[rows].astype(float)
-    _, depth, height, width = counts.shape
+    height, width = counts.shape[2:]
     # Half a patch and more around the canvas, and sections before the first and after the last.
     counts = np.pad(counts, ((0, 0), (c.gene_slices,) * 2, (half, 2 * c.bins), (half, 2 * c.bins)))
     window = z // c.image_slices

@@ -105,7 +105,7 @@ def test_store_equals_the_sampler_by_hand(atlas: Brain, source: Source, tmp_path
             # Section 3 does not exist: the last window's surplus slice is discarded.
             if first + slot < atlas.n_sections:
                 np.testing.assert_array_equal(made.read("morphology", first + slot), expected[:, slot])
-    assert 0.02 < ((expected > 0) & (expected < 255)).mean(), "all saturated: the comparison would be weak"
+    assert ((expected > 0) & (expected < 255)).mean() > 0.02, "all saturated: the comparison would be weak"
 
 
 def test_sampler_keeps_minus_one_outside_the_canvas(source: Source, odd_atlas: Brain) -> None:
@@ -214,6 +214,44 @@ def test_restart_equals_the_straight_run(
     make(atlas, stopped, source)
     assert made == [0, 1], "the finished window was made again"
     assert arrays(stopped) == arrays(straight)
+
+
+@pytest.mark.parametrize(
+    ("name", "calls"), [("write", 0), ("write", 8), ("write", 15), ("add_labels", 1), ("finish", 0)]
+)
+def test_stopped_at_any_write_it_resumes(
+    atlas: Brain, source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, calls: int
+) -> None:
+    from teramind_data.store import BrainWriter
+
+    options = {"roi": Box(0, 32, 0, 32), "steps": 1}
+    straight, stopped = tmp_path / "straight.zarr", tmp_path / "stopped.zarr"
+    make(atlas, straight, source, **options)
+    original, seen = getattr(BrainWriter, name), [0]
+
+    def failing(self: BrainWriter, *arguments: object, **keywords: object) -> object:
+        if seen[0] == calls:
+            raise OSError("no space left on device")
+        seen[0] += 1
+        return original(self, *arguments, **keywords)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(BrainWriter, name, failing)
+        with pytest.raises(OSError, match="no space left"):
+            make(atlas, stopped, source, **options)
+    assert store_state(stopped) == "incomplete"
+    make(atlas, stopped, source, **options)
+    assert store_state(stopped) == "complete"
+    assert arrays(stopped) == arrays(straight)
+
+
+def test_bfloat16_is_near(atlas: Brain, source: Source, tmp_path: Path) -> None:
+    options = {"roi": Box(0, 32, 0, 64), "sections": (0, 1)}
+    exact = np.asarray(make(atlas, tmp_path / "a.zarr", source, **options).morphology[:]).astype(int)
+    lower = make(atlas, tmp_path / "b.zarr", source, **options, run=RunOptions(precision="bfloat16"))
+    assert lower.provenance["request"]["precision"] == "bfloat16"
+    difference = np.abs(np.asarray(lower.morphology[:]) - exact)[:, 0, :32, :64]
+    assert 0 < difference.mean() < 4
 
 
 def test_complete_and_identical_is_up_to_date(atlas: Brain, source: Source, tmp_path: Path) -> None:

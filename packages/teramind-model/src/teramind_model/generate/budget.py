@@ -15,8 +15,8 @@ _CANVASES = 8
 """Float images of the canvas alive at once in a DDIM step: noise, x, its padded copy, eps (in rows, then joined), x0
 and the next x with their intermediates."""
 
-_ROW_FACTOR = 4
-"""Skips of one patch row are held for two rows, joined, and cut again for the decoder."""
+_ROW_FACTOR = 5
+"""Skips of one patch row: held for two rows, joined, and cut again for the decoder; a fifth for the allocator."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def window_memory(network: NetworkConfig, tiles: tuple[int, int]) -> WindowMemor
         width * network.edge(level) ** 2 * (3 if level else 4) for level, width in enumerate(network.widths)
     )
     # The widest concatenation in the decoder: features, skip and genes at full resolution, and its products.
-    work = 8 * (2 * network.channels + network.gene_widths[-1]) * patch**2
+    work = 12 * (2 * network.channels + network.gene_widths[-1]) * patch**2
     return WindowMemory(
         images=_CANVASES * network.stains * depth * rows * columns * patch**2 * _FLOAT,
         counts=counts,
