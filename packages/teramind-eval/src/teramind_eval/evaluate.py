@@ -1,7 +1,7 @@
 """Measure stores against the real one: every section once, block by block, sums merged at the end.
 
-Nothing larger than a block of pixels is held of any store; what grows with a section is its table of nuclei. Sections are
-independent of each other, so they can be spread over workers.
+Nothing larger than a block of pixels is held of any store; what grows with a section is its table of nuclei. Sections
+are independent of each other, so they can be spread over workers.
 """
 
 from __future__ import annotations

@@ -136,7 +136,8 @@ def _region_warning(real: Brain, other: Compared) -> list[str]:
     if region is None or list(region) == [0, real.canvas[0], 0, real.canvas[1]]:
         return []
     return [
-        f"{other.label} was generated in a part of the canvas only (y0, y1, x0, x1 = {', '.join(map(str, region))} px); "
+        f"{other.label} was generated in a part of the canvas only (y0, y1, x0, x1 = "
+        f"{', '.join(map(str, region))} px); "
         "the rest is empty and counts against it."
     ]
 

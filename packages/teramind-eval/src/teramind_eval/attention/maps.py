@@ -101,7 +101,7 @@ def _bands(brain: Brain, edge: int) -> Iterator[Box]:
 def trend_scores(
     which: AttentionMap, found: dict[tuple[str, int], Trend], store: str
 ) -> Iterator[TrendScores]:
-    """Lines of a map of the store so labelled: for each channel that of the brain (section None), then those of its sections."""
+    """Lines of a map of the store so labelled: for each channel the brain's (section None), then its sections'."""
     for channel in which.channels:
         parts = {section: trend for (name, section), trend in found.items() if name == channel}
         whole = merged(parts)

@@ -1,8 +1,8 @@
 """Attention against expression: log2 levels by block of bins, a straight line through them, its band.
 
-The unit is a block of expression bins (a patch of the network by default), because attention is one number a gene pair
-and patch: single bins of a patch would be counted as if they were independent. Blocks without any count of the pathway's
-genes are left out: attention multiplies by expression, so they are zero by construction.
+The unit is a block of expression bins, as large as a tile of the image scores, because attention is one number a gene
+pair and patch: single bins of a patch would be counted as if they were independent. Blocks without any count of the
+pathway's genes are left out: attention multiplies by expression, so they are zero by construction.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class Trend:
         """Of paired log2 levels, `(n,)` each."""
         last = LEVEL_EDGES[-1]
         pairs = np.clip(expression, 0, last), np.clip(attention, 0, last)
-        density = np.histogram2d(*pairs, bins=[LEVEL_EDGES, LEVEL_EDGES])[0]
+        density = np.histogramdd(np.stack(pairs, axis=1), bins=(LEVEL_EDGES, LEVEL_EDGES))[0]
         return cls(CoMoments.of(expression, attention), density.astype(np.int64))
 
     def merge(self, other: Trend) -> Trend:

@@ -6,7 +6,10 @@ from typing import Annotated, Optional
 
 import typer
 
-_EPILOG = "Example: teramind-eval report --real C.zarr --generated G.zarr --control shuffled=S.zarr --truth truth/C --out report"
+_EPILOG = (
+    "Example: teramind-eval report --real C.zarr --generated G.zarr --control shuffled=S.zarr "
+    "--truth truth/C --out report"
+)
 
 
 def register(app: typer.Typer) -> None:

@@ -5,8 +5,9 @@ a microscope and the coarser pixels of a phantom. Per block: smooth, take away t
 any nucleus), threshold, then split touching nuclei by the watershed of the smoothed distance transform (Vincent and
 Soille 1991, with the distance transform's peaks as markers).
 
-The threshold is Otsu's, from the histogram of the whole section's tissue, so it does not depend on how the section is cut
-into blocks. A nucleus is counted by the one block whose core holds its centroid: nuclei on block borders count once.
+The threshold is Otsu's, from the histogram of the whole section's tissue, so it does not depend on how the section is
+cut into blocks. A nucleus is counted by the one block whose core holds its centroid: nuclei on block borders count
+once.
 """
 
 from __future__ import annotations
@@ -200,8 +201,8 @@ def measure_labels(labels: LabelImage, origin: tuple[int, int] = (0, 0)) -> Nucl
     flat = labels.ravel()
     areas = np.bincount(flat)[1:]
     rows, columns = np.indices(labels.shape, dtype=np.float64)
-    y = np.bincount(flat, weights=rows.ravel())[1:]
-    x = np.bincount(flat, weights=columns.ravel())[1:]
+    y: npt.NDArray[np.float64] = np.bincount(flat, weights=rows.ravel())[1:].astype(np.float64)
+    x: npt.NDArray[np.float64] = np.bincount(flat, weights=columns.ravel())[1:].astype(np.float64)
     present = areas > 0
     areas = areas[present]
     return Nuclei(y[present] / areas + origin[0], x[present] / areas + origin[1], areas.astype(np.int64))

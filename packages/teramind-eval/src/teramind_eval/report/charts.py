@@ -38,8 +38,10 @@ def curve_charts(stores: Sequence[StoreResult], sizes: Sizes) -> list[Chart]:
             "psnr_ssim_by_section",
             section_curves(stores),
             "Likeness to the real images",
-            f"Mean over the {sizes.tile} px tissue tiles of each section, both stains together; the band is one standard "
-            "deviation between tiles. A line above the controls' means that the genes helped to draw that section.",
+            f"Mean over the {sizes.tile} px tissue tiles of each section, both stains together; the "
+            f"band is one standard "
+            "deviation between tiles. A line above the controls' means that the genes helped to draw "
+            "that section.",
             "Line plots of PSNR and SSIM by section position, with bands of one standard deviation",
         )
     ]
@@ -50,7 +52,8 @@ def curve_charts(stores: Sequence[StoreResult], sizes: Sizes) -> list[Chart]:
                 "f1_by_section",
                 plot,
                 "Nuclei in the right places",
-                "Share of nuclei found within one nuclear radius of a true one (harmonic mean of precision and recall), by "
+                "Share of nuclei found within one nuclear radius of a true one (harmonic mean of "
+                "precision and recall), by "
                 "section. The real images' line is the most that this way of finding nuclei can reach.",
                 "Line plot of centroid F1 against the truth by section position",
             )
@@ -78,7 +81,8 @@ def distribution_charts(
             "nuclei_distributions",
             distributions(stores, panels),
             "How many nuclei, and how large",
-            "Left: nuclei counted in each tissue patch, that is local cell density. Right: area of each nucleus. Upright "
+            "Left: nuclei counted in each tissue patch, that is local cell density. Right: area of each "
+            "nucleus. Upright "
             "lines are the means; a good generated brain covers the real one's shaded shape.",
             "Step histograms of nuclei per patch and of nuclear area for each store",
         )
@@ -123,8 +127,10 @@ def attention_part(
             np.log2(expression + 1), maps, which.pathway, real.canvas[1] * real.pixel_size_um
         ),
         "",
-        f"Section {place.name}. Left: transcripts of the pathway's genes in {BIN_PX} px bins. Then the attention that the "
-        f"{stores[1].label} model pays among these genes, with the slice before, the slice after, and the whole window.",
+        f"Section {place.name}. Left: transcripts of the pathway's genes in {BIN_PX} px bins. Then the "
+        f"attention that the "
+        f"{stores[1].label} model pays among these genes, with the slice before, the slice after, and "
+        f"the whole window.",
         f"Maps of expression and attention of {genes}",
     )
     channels = []
@@ -135,8 +141,10 @@ def attention_part(
         f"{slug}_trend",
         trend_plot(channels),
         "",
-        "Each shade is a group of tissue blocks: the more a block expresses the pathway (right), the more attention it gets "
-        "(up). Thick line: least squares with its 95 % band; thin lines: single sections. Attention is multiplied by expression, "
+        "Each shade is a group of tissue blocks: the more a block expresses the pathway (right), the "
+        "more attention it gets "
+        "(up). Thick line: least squares with its 95 % band; thin lines: single sections. Attention is "
+        "multiplied by expression, "
         "so some slope is there by construction; only a map from an untrained network could tell how much.",
         f"Density of attention against expression of {genes} with regression lines",
     )

@@ -16,17 +16,21 @@ from teramind_eval.results import TOGETHER, Results, StoreResult
 _ROLES = {"real": "measured", "generated": "generated from genes", "control": "control"}
 
 _LIMITS = (
-    "Generated images are predictions, not measurements. They are for research only and must not inform the diagnosis or "
+    "Generated images are predictions, not measurements. They are for research only and must not inform "
+    "the diagnosis or "
     "treatment of anyone.",
-    "PSNR and SSIM compare pixels: a nucleus drawn well but two pixels aside costs as much as one drawn badly. Centroid F1 and "
+    "PSNR and SSIM compare pixels: a nucleus drawn well but two pixels aside costs as much as one drawn "
+    "badly. Centroid F1 and "
     "the distributions tell the two apart.",
-    "Nuclei are found by a watershed. What it misses or splits in the real image it misses or splits in the others too; the real "
+    "Nuclei are found by a watershed. What it misses or splits in the real image it misses or splits in "
+    "the others too; the real "
     "column's own F1, where there is a truth, says how often.",
     "Attention shows what the model read, not what causes what.",
 )
 
 _PHANTOM_LIMIT = (
-    "With a truth given, this brain is a phantom: simple, made-up biology in which genes decide morphology. Good numbers here show "
+    "With a truth given, this brain is a phantom: simple, made-up biology in which genes decide "
+    "morphology. Good numbers here show "
     "that the pipeline works, not that a real brain would come out as well."
 )
 
@@ -43,7 +47,8 @@ def compose(evidence: Evidence) -> Page:
         title=f"{_name(run.url)} beside {_name(results.store('real')[0].url)}",
         subtitle=(
             f"A brain generated from its genes, laid over the measured one: {len(real.sections)} sections of "
-            f"{real.canvas[1]} × {real.canvas[0]} px at {micrometres} a pixel, stains {' and '.join(real.stains)}."
+            f"{real.canvas[1]} × {real.canvas[0]} px at {micrometres} a pixel, stains "
+            f"{' and '.join(real.stains)}."
         ),
         verdict=verdict(results),
         warnings=results.warnings,
@@ -125,18 +130,25 @@ def _notes(evidence: Evidence) -> dict[str, str]:
     tile, patch = evidence.sizes.tile, evidence.sizes.patch
     return {
         "summary": (
-            f"Mean ± standard deviation. PSNR and SSIM over {tile} px tiles that hold molecules, nuclei over {patch} px patches. "
-            "▲ and ▼: the generated brain is better or worse than the best of its controls. A control is the same model "
+            f"Mean ± standard deviation. PSNR and SSIM over {tile} px tiles that hold molecules, nuclei "
+            f"over {patch} px patches. "
+            "▲ and ▼: the generated brain is better or worse than the best of its controls. A control "
+            "is the same model "
             "shown genes that do not belong there."
         ),
         "zooms": (
-            "DAPI (nuclei) in blue, PolyT (cytoplasm) in amber, every store with the real brain's brightness. Section and place are "
-            f"drawn by seed {evidence.config.seed} among places with at least the median number of molecules; nobody picked them."
+            "DAPI (nuclei) in blue, PolyT (cytoplasm) in amber, every store with the real brain's "
+            "brightness. Section and place are "
+            f"drawn by seed {evidence.config.seed} among places with at least the median number of "
+            f"molecules; nobody picked them."
         ),
-        "stains": "Look whether nuclei stand in the same places, at the same size and brightness; the control shows what chance gives.",
-        "montage": "Whole sections through the brain, in their order: anatomy should repeat in the generated row.",
+        "stains": "Look whether nuclei stand in the same places, at the same size and brightness; the "
+        "control shows what chance gives.",
+        "montage": "Whole sections through the brain, in their order: anatomy should repeat in the "
+        "generated row.",
         "attention": (
-            "While it draws, the model lets every gene look at every other. These maps show how strongly a pathway's genes look at "
+            "While it draws, the model lets every gene look at every other. These maps show how "
+            "strongly a pathway's genes look at "
             "each other in each place, beside where they are expressed."
         ),
     }

@@ -203,7 +203,8 @@ def verdict(results: Results) -> Verdict:
     if not lost:
         return Verdict(
             True,
-            f"The {run.label} brain beats {names} in {_listed(won)}: its genes tell the model where things are.",
+            f"The {run.label} brain beats {names} in {_listed(won)}: its genes tell the model where "
+            f"things are.",
         )
     beaten = f" It wins in {_listed(won)}." if won else ""
     return Verdict(False, f"The {run.label} brain does not beat {names} in {_listed(lost)}.{beaten}")
