@@ -99,7 +99,7 @@ def missing_parts(location: Location, block: StoreBlock) -> list[str]:
         total, done = len(layout.shards()), len(Journal(location, layout).done())
         if done < total:
             out.append(f"{total - done} of {total} shards of {image.name}")
-    if block.spec.kind == "atlas" and not block.has_molecules:
+    if block.spec.measured and not block.has_molecules:
         out.append("molecules")
     return out or ["the closing metadata"]
 
@@ -167,7 +167,7 @@ class Brain:
 
     @property
     def kind(self) -> str:
-        """``atlas`` or ``generated``."""
+        """``atlas``, ``expression`` or ``generated``."""
         return self.spec.kind
 
     @property

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from statistics import median
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -23,6 +23,7 @@ SCHEMA_VERSION = 1
 _DEFAULT_SPACING_UM = 200.0
 
 Reduce = Literal["mean", "sum", "mode"]
+Kind = Literal["atlas", "expression", "generated"]
 
 
 @dataclass(frozen=True)
@@ -104,12 +105,13 @@ class BrainSpec:
     """Everything about a store that is known before its first pixel.
 
     Attributes:
-        kind: ``atlas`` (measured: morphology, expression and molecules) or ``generated`` (morphology).
+        kind: ``atlas`` (measured: morphology, expression and molecules), ``expression`` (measured, without images:
+            expression and molecules) or ``generated`` (morphology).
         canvas: ``(height, width)`` in pixels, multiples of 16.
         pixel_size_um: edge of a pixel in um.
         sections: in order of z, ``index`` counting from 0.
         panel: genes of the expression array, or those a generating model used.
-        stains: channels of the morphology image.
+        stains: channels of the morphology image; none in an ``expression`` store.
         provenance: inputs, versions, configuration (JSON-like).
         expression_dtype: ``uint8``, or ``uint16`` where bins can hold more than 255 molecules of a gene.
         chunk: edge in pixels of what is read at once.
@@ -117,7 +119,7 @@ class BrainSpec:
             that holds the canvas, at most 4096.
     """
 
-    kind: Literal["atlas", "generated"]
+    kind: Kind
     canvas: tuple[int, int]
     pixel_size_um: float
     sections: tuple[Section, ...]
@@ -132,8 +134,8 @@ class BrainSpec:
         object.__setattr__(self, "canvas", (int(self.canvas[0]), int(self.canvas[1])))
         object.__setattr__(self, "sections", tuple(self.sections))
         object.__setattr__(self, "stains", tuple(self.stains))
-        if self.kind not in ("atlas", "generated"):
-            raise InputError("unknown kind of store", expected="atlas or generated", found=self.kind)
+        if self.kind not in get_args(Kind):
+            raise InputError("unknown kind of store", expected=" or ".join(get_args(Kind)), found=self.kind)
         if min(self.canvas) < BIN_PX or self.canvas[0] % BIN_PX or self.canvas[1] % BIN_PX:
             raise InputError(
                 "canvas does not fit the bins", expected=f"multiples of {BIN_PX}", found=self.canvas
@@ -146,10 +148,13 @@ class BrainSpec:
                 expected="0, 1, 2, ... and at least one",
                 found=[s.index for s in self.sections],
             )
-        if not self.stains or len(set(self.stains)) != len(self.stains):
-            raise InputError("stains are missing or repeated", expected="distinct names", found=self.stains)
-        if self.kind == "atlas" and self.panel is None:
-            raise InputError("an atlas needs a panel", remedy="Give the genes of its expression array")
+        if bool(self.stains) == (self.kind == "expression") or len(set(self.stains)) != len(self.stains):
+            expected = "none without images" if self.kind == "expression" else "distinct names"
+            raise InputError("stains do not fit the store", self.kind, expected, self.stains or "none")
+        if self.measured and self.panel is None:
+            raise InputError(
+                "a measured brain needs a panel", self.kind, remedy="Give the genes of its expression array"
+            )
         if self.expression_dtype not in ("uint8", "uint16"):
             raise InputError("expression type is not usable", None, "uint8 or uint16", self.expression_dtype)
         if self.chunk < BIN_PX or self.chunk % BIN_PX or self.chunk & (self.chunk - 1):
@@ -192,6 +197,16 @@ class BrainSpec:
         if self.panel is None:
             raise StoreError("store has no panel and so no expression")
         return ImageSpec("expression", self.panel.genes, self.expression_dtype, BIN_PX, "sum")
+
+    @property
+    def measured(self) -> bool:
+        """Whether the store must hold expression and molecules."""
+        return self.kind != "generated"
+
+    def required_images(self) -> tuple[ImageSpec, ...]:
+        """The images that a store of this kind is not whole without."""
+        morphology = () if self.kind == "expression" else (self.morphology(),)
+        return (*morphology, *((self.expression(),) if self.measured else ()))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON, without ``provenance`` renamed or lost."""

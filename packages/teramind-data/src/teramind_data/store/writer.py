@@ -273,7 +273,7 @@ def _label_index(location: Location, images: Sequence[ImageSpec]) -> None:
 
 
 def create_brain(url: str | os.PathLike[str], spec: BrainSpec, *, overwrite: bool = False) -> BrainWriter:
-    """Begin a store with the images its kind needs: morphology, and for an atlas expression.
+    """Begin a store with the images its kind needs (``BrainSpec.required_images``).
 
     Args:
         url: local path or any URL that fsspec knows.
@@ -287,9 +287,8 @@ def create_brain(url: str | os.PathLike[str], spec: BrainSpec, *, overwrite: boo
     _clear_output(location, overwrite)
     writer = BrainWriter(location, spec)
     writer._save()
-    writer.add_image(spec.morphology())
-    if spec.kind == "atlas":
-        writer.add_image(spec.expression())
+    for image in spec.required_images():
+        writer.add_image(image)
     return writer
 
 
@@ -323,7 +322,7 @@ def resume_brain(url: str | os.PathLike[str], spec: BrainSpec | None = None) -> 
     writer._attach(block)
     if spec is not None:
         # A crash may have fallen between creating the store and declaring its second image.
-        for image in (spec.morphology(), *([spec.expression()] if spec.kind == "atlas" else [])):
+        for image in spec.required_images():
             if image.name not in writer._images:
                 writer.add_image(image)
         writer._save()
