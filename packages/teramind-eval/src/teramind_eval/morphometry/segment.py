@@ -201,11 +201,14 @@ def measure_labels(labels: LabelImage, origin: tuple[int, int] = (0, 0)) -> Nucl
     flat = labels.ravel()
     areas = np.bincount(flat)[1:]
     rows, columns = np.indices(labels.shape, dtype=np.float64)
-    y: npt.NDArray[np.float64] = np.bincount(flat, weights=rows.ravel())[1:].astype(np.float64)
-    x: npt.NDArray[np.float64] = np.bincount(flat, weights=columns.ravel())[1:].astype(np.float64)
+    y = np.bincount(flat, weights=rows.ravel())[1:]
+    x = np.bincount(flat, weights=columns.ravel())[1:]
     present = areas > 0
-    areas = areas[present]
-    return Nuclei(y[present] / areas + origin[0], x[present] / areas + origin[1], areas.astype(np.int64))
+    centroids = np.stack([y, x], axis=1)[present] / areas[present, None] + np.asarray(
+        origin, dtype=np.float64
+    )
+    column: npt.NDArray[np.float64] = centroids.astype(np.float64)
+    return Nuclei(column[:, 0], column[:, 1], areas[present].astype(np.int64))
 
 
 def _owned(labels: LabelImage, core: Box, block: Box) -> Nuclei:
