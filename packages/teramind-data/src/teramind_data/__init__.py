@@ -9,17 +9,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from teramind_data.brain import Brain, open_brain
     from teramind_data.geometry import BIN_PX, Box, Window, tiles, window_sections, windows
     from teramind_data.panel import Panel, read_panel, write_panel
-    from teramind_data.store import (
-        Brain,
-        BrainSpec,
-        BrainWriter,
-        Section,
-        append_image,
-        create_brain,
-        open_brain,
-    )
+    from teramind_data.store import BrainSpec, BrainWriter, Section, append_image, create_brain
 
 __version__ = "0.1.0"
 
@@ -33,13 +26,13 @@ _HOMES = {
     "Panel": "panel",
     "read_panel": "panel",
     "write_panel": "panel",
-    "Brain": "store",
+    "Brain": "brain",
     "BrainSpec": "store",
     "BrainWriter": "store",
     "Section": "store",
     "append_image": "store",
     "create_brain": "store",
-    "open_brain": "store",
+    "open_brain": "brain",
 }
 
 __all__ = [

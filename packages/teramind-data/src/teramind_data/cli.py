@@ -6,19 +6,19 @@ import sys
 
 import typer
 
-from teramind_data.commands import info, ingest, manifest, panel, phantom
+from teramind_data.commands import export, info, ingest, manifest, panel, phantom
 from teramind_data.console import run_cli
 
 app = typer.Typer(
     name="teramind-data",
-    help="Raw sections to atlas stores: phantoms, manifests, ingest, panels. Add --debug for tracebacks.",
+    help="Raw sections to atlas stores: phantoms, manifests, ingest, panels, export. Add --debug for tracebacks.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
 
-for _command in (phantom, manifest, ingest, panel, info):
+for _command in (phantom, manifest, ingest, panel, info, export):
     _command.register(app)
 
 

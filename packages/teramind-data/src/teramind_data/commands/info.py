@@ -2,23 +2,43 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-EXAMPLE = """A short summary of a store: sections, canvas, panel, elements, where it came from.
+if TYPE_CHECKING:
+    from teramind_data.store import Brain
 
-Example:
+EXAMPLE = """A short summary of a store: sections, canvas, panel, elements and their sizes, where it came from.
+
+--picture draws all sections, from a coarse level.
+
+Examples:
 
   teramind-data info demo/A.zarr
+
+  teramind-data info demo/A.zarr --picture A.png
 """
 
 
-def info(store: Annotated[str, typer.Argument(help="A store (path or URL).")]) -> None:
+def info(
+    store: Annotated[str, typer.Argument(help="A store (path or URL).")],
+    picture: Annotated[Path | None, typer.Option(help="PNG of all sections to write.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the picture.")] = False,
+) -> None:
     """Run the command (its help is `EXAMPLE`)."""
     from teramind_data.store import open_brain
 
     brain = open_brain(store, incomplete=True)
+    _summary(store, brain)
+    _elements(brain)
+    _sections(brain)
+    if picture is not None:
+        _draw(brain, picture, overwrite)
+
+
+def _summary(store: str, brain: Brain) -> None:
     height, width = brain.canvas
     um = brain.pixel_size_um
     print(f"{store}: {brain.kind} store, {'complete' if brain.complete else 'NOT COMPLETE'}")
@@ -30,10 +50,30 @@ def info(store: Annotated[str, typer.Argument(help="A store (path or URL).")]) -
         print(f"panel       {len(brain.panel)} genes, fingerprint {brain.panel.fingerprint[:16]}")
     if brain.has_molecules:
         print(f"transcripts {brain.molecules.total:,}")
-    print(f"images      {', '.join(brain.images)}")
-    print(f"labels      {', '.join(brain.labels) or 'none'}")
     tool = brain.provenance.get("tool", "unknown")
     print(f"made by     {tool} from {len(brain.provenance.get('inputs', ()))} files")
+
+
+def _elements(brain: Brain) -> None:
+    """One line an element: shape, type, levels, and what it takes stored (and would unpacked)."""
+    print("elements")
+    for name in (*brain.images, *brain.labels):
+        layout = brain.layout(name)
+        levels = layout.levels
+        axes = "z y x" if layout.image.labels else "c z y x"
+        shape = " x ".join(str(n) for n in layout.array_shape(levels[0]))
+        plain = sum(array.nbytes for array in brain.levels(name))
+        number = f"{len(levels)} level{'s' if len(levels) > 1 else ''}"
+        text = f"{axes} {shape} {levels[0].dtype}, {number}"
+        print(
+            f"  {layout.image.path:<24} {text:<48} {_size(brain, layout.image.path)} (unpacked {_bytes(plain)})"
+        )
+    for path in ("molecules", "points/transcripts", "tables/sections"):
+        if _exists(brain, path):
+            print(f"  {path:<24} {'':<48} {_size(brain, path)}")
+
+
+def _sections(brain: Brain) -> None:
     print(f"sections    {brain.n_sections}")
     for section in brain.sections:
         quality = section.qc
@@ -43,6 +83,43 @@ def info(store: Annotated[str, typer.Argument(help="A store (path or URL).")]) -
         print(f"  {section.index:>3} {section.name:<24} z {section.z_um:>9g} um{detail}")
     for left in brain.provenance.get("excluded", ()):
         print(f"  left out: {left['name']} ({left['reason']})")
+
+
+def _draw(brain: Brain, picture: Path, overwrite: bool) -> None:
+    from teramind_data.errors import InputError, OutputExistsError
+    from teramind_data.picture import montage, png
+    from teramind_data.store import Location
+
+    if picture.exists() and not overwrite:
+        raise OutputExistsError("picture exists", where=picture, remedy="Pass --overwrite to replace it")
+    if not picture.parent.is_dir():
+        raise InputError("folder of the picture does not exist", picture.parent, remedy="Make it first")
+    Location(picture.parent).write(picture.name, png(montage(brain)))
+    print(f"{picture}: written")
+
+
+def _exists(brain: Brain, path: str) -> bool:
+    from teramind_data.store import Location
+
+    return Location(brain.url).exists(f"{path}/zarr.json")
+
+
+def _size(brain: Brain, path: str) -> str:
+    """Bytes below a path of the store, for people."""
+    if "://" in brain.url:
+        import fsspec
+
+        fs, root = fsspec.core.url_to_fs(brain.url)
+        return _bytes(int(fs.du(f"{root.rstrip('/')}/{path}")))
+    return _bytes(sum(file.stat().st_size for file in (Path(brain.url) / path).rglob("*") if file.is_file()))
+
+
+def _bytes(count: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} B" if unit == "B" else f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"
 
 
 def register(app: typer.Typer) -> None:
