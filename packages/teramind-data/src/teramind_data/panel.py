@@ -15,7 +15,16 @@ from numpy.typing import NDArray
 
 from teramind_data.errors import MissingInputError, OutputExistsError, PanelError
 
-__all__ = ["ALIASES", "Panel", "canonical", "intersect", "is_control", "read_panel", "write_panel"]
+__all__ = [
+    "ALIASES",
+    "Panel",
+    "canonical",
+    "intersect",
+    "is_control",
+    "read_names",
+    "read_panel",
+    "write_panel",
+]
 
 #: Names the vendor's panels use for genes that the mouse nomenclature has since renamed (lower case to current).
 ALIASES: dict[str, str] = {
@@ -153,6 +162,21 @@ def read_panel(path: str | os.PathLike[str]) -> Panel:
         MissingInputError: where there is no such file.
         PanelError: where it is not readable as text or holds no panel.
     """
+    try:
+        return Panel(tuple(name for name in read_names(path) if not is_control(name)))
+    except PanelError as error:
+        if error.where == Path(path):
+            raise
+        raise PanelError(error.what, where=Path(path), found=error.found, remedy=error.remedy) from None
+
+
+def read_names(path: str | os.PathLike[str]) -> tuple[str, ...]:
+    """All names of a panel file in its order, controls too: for data whose channels are counted by the file's lines.
+
+    Raises:
+        MissingInputError: where there is no such file.
+        PanelError: where it is not readable as text.
+    """
     file = Path(path)
     try:
         text = file.read_text(encoding="utf-8-sig")
@@ -174,11 +198,7 @@ def read_panel(path: str | os.PathLike[str]) -> Panel:
                 found=", ".join(rows[0]),
                 remedy="Name the column of gene symbols 'gene'",
             )
-    names = tuple(row[0].strip() for row in rows)
-    try:
-        return Panel(tuple(name for name in names if name and not is_control(name)))
-    except PanelError as error:
-        raise PanelError(error.what, where=file, found=error.found, remedy=error.remedy) from None
+    return tuple(name for row in rows if (name := row[0].strip()))
 
 
 def write_panel(path: str | os.PathLike[str], panel: Panel, *, overwrite: bool = False) -> None:
