@@ -19,18 +19,12 @@ reads, ``create_brain`` writes, ``resume_brain`` continues, ``append_image`` add
 
 from __future__ import annotations
 
+from teramind_data.store.append import append_image, refresh_metadata, tidy_store
 from teramind_data.store.location import Location
 from teramind_data.store.molecules import TILE_PX, Molecules
 from teramind_data.store.reader import Brain, open_brain
 from teramind_data.store.schema import SCHEMA_VERSION, BrainSpec, ImageSpec, Section
-from teramind_data.store.writer import (
-    BrainWriter,
-    append_image,
-    create_brain,
-    refresh_metadata,
-    resume_brain,
-    store_state,
-)
+from teramind_data.store.writer import BrainWriter, create_brain, resume_brain, store_state
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -48,4 +42,5 @@ __all__ = [
     "refresh_metadata",
     "resume_brain",
     "store_state",
+    "tidy_store",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from teramind_data.errors import IncompleteStoreError, InputError, StoreError
 from teramind_data.geometry import Box, tiles
 from teramind_data.store.journal import Journal, store_empty_shards
-from teramind_data.store.layout import ImageLayout, Level, create_level, open_for_writing
+from teramind_data.store.layout import ImageLayout, Level, codecs_of_writers, create_level, open_for_writing
 from teramind_data.store.location import Location
 from teramind_data.store.metadata import group_json, spatialdata_attributes, strict_attributes
 from teramind_data.store.pyramid import halve
@@ -22,20 +23,26 @@ __all__ = ["ImageWriter"]
 
 
 class ImageWriter:
-    """Writes one image: level 0 by whole shards, its online levels with them, the others at the end."""
+    """Writes one image: level 0 by whole shards, its online levels with them, the others at the end.
+
+    In a local store a shard is encoded in a folder of this writer's own and renamed when it is whole: under its own
+    name it is never half-written, not even where two processes repeat the same work.
+    """
 
     def __init__(self, location: Location, layout: ImageLayout) -> None:
         self.location = location
         self.layout = layout
         self.journal = Journal(location, layout)
         self._arrays: dict[int, zarr.Array] = {}
+        self._staged: dict[int, zarr.Array] = {}
+        self._staging = ""
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_arrays": {}}
+        return {**self.__dict__, "_arrays": {}, "_staged": {}, "_staging": ""}
 
     def create(self) -> None:
-        """Metadata of both flavours and arrays without data."""
-        self.journal.clear()
+        """Metadata of both flavours and arrays without data; what an earlier attempt left goes."""
+        self.location.delete_tree(self.layout.array_group)
         self.location.write(
             f"{self.layout.image.path}/zarr.json", group_json(spatialdata_attributes(self.layout))
         )
@@ -53,6 +60,22 @@ class ImageWriter:
                 local=self.location.is_local,
             )
         return self._arrays[level]
+
+    def _staged_array(self, level: int) -> zarr.Array:
+        """The same array with nothing in it, in this writer's folder under the journal."""
+        if level not in self._staged:
+            from zarr import Array, AsyncArray
+            from zarr.storage import LocalStore, StorePath
+
+            if not self._staging:
+                self._staging = f"{self.journal.prefix}/staging-{os.getpid()}-{os.urandom(4).hex()}"
+            array = self._array(level)
+            store = LocalStore(self.location.path / self._staging)
+            with codecs_of_writers(local=True):
+                self._staged[level] = Array(
+                    AsyncArray(array.metadata, StorePath(store, self.layout.array_path(level)))
+                )
+        return self._staged[level]
 
     def pending(self) -> list[tuple[int, Box]]:
         """Shards without a journal entry."""
@@ -87,9 +110,14 @@ class ImageWriter:
 
     def _write_shard(self, z: int, iy: int, ix: int, block: NDArray[Any]) -> None:
         empty = []
+        nothing = not block.any()
         for level in self.layout.levels:
             if not level.online:
                 break
+            if nothing:
+                self.location.delete(self.layout.chunk_key(level.index, z, iy, ix))
+                empty.append(level.index)
+                continue
             if level.index:
                 block = halve(block, self.layout.image.reduce, level.dtype)
             if not self._put(level, z, iy, ix, block):
@@ -98,11 +126,21 @@ class ImageWriter:
 
     def _put(self, level: Level, z: int, iy: int, ix: int, block: NDArray[Any]) -> bool:
         """Store one shard, or nothing where it holds only zeros; whether it was stored."""
-        # What an interrupted writer left may be torn, and a shard at the rim would be merged into it.
-        self.location.delete(self.layout.chunk_key(level.index, z, iy, ix))
+        key = self.layout.chunk_key(level.index, z, iy, ix)
+        where = (..., z, *level.shard_box(iy, ix).slices)
         if not block.any():
+            self.location.delete(key)
             return False
-        self._array(level.index)[(..., z, *level.shard_box(iy, ix).slices)] = block
+        if not self.location.is_local:
+            # What is there would be merged with a shard at the rim.
+            self.location.delete(key)
+            self._array(level.index)[where] = block
+            return True
+        staged = self._staged_array(level.index)
+        file = self.location.path / self._staging / key
+        file.unlink(missing_ok=True)  # of a write that failed
+        staged[where] = block
+        self.location.adopt(file, key)
         return True
 
     def finish(self) -> None:

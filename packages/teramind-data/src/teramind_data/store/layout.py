@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     import zarr
     from zarr.abc.store import Store
 
-__all__ = ["ImageLayout", "Level", "codecs_for", "create_level", "open_for_writing"]
+__all__ = ["ImageLayout", "Level", "codecs_for", "codecs_of_writers", "create_level", "open_for_writing"]
 
 #: Nested group with the strict OME-Zarr flavour and the arrays.
 OME_GROUP = "ome.zarr"
@@ -184,9 +185,17 @@ def open_for_writing(store: Store, path: str, *, local: bool) -> zarr.Array:
     import zarr
 
     array = zarr.open_array(store=store, path=path, mode="r+")
-    if not local or find_spec("zarrs") is None:
-        return array
-    pipeline = {"codec_pipeline.path": "zarrs.ZarrsCodecPipeline", "threading.max_workers": 1}
-    # Nothing is read or written in this scope: zarr would size its own thread pool, once for all, by the setting.
-    with zarr.config.set(pipeline):
+    with codecs_of_writers(local=local):
         return zarr.Array(zarr.AsyncArray(metadata=array.metadata, store_path=array.store_path))
+
+
+def codecs_of_writers(*, local: bool) -> AbstractContextManager[object]:
+    """A scope in which arrays made get the writers' codec pipeline. Nothing may be read or written in it.
+
+    (zarr would size its own thread pool, once for all, by the setting.)
+    """
+    import zarr
+
+    if not local or find_spec("zarrs") is None:
+        return nullcontext()
+    return zarr.config.set({"codec_pipeline.path": "zarrs.ZarrsCodecPipeline", "threading.max_workers": 1})

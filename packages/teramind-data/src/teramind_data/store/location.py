@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +16,10 @@ if TYPE_CHECKING:
     from zarr.abc.store import Store
 
 __all__ = ["Location"]
+
+
+#: Unfinished files that a killed process leaves: ours, and those of zarr's local store.
+_TEMPORARY = re.compile(r"^\..+\.\d+\.[0-9a-f]{8}\.tmp$|\.[0-9a-f]{32}\.partial$")
 
 
 class Location:
@@ -87,8 +94,33 @@ class Location:
                 handle.flush()
                 os.fsync(handle.fileno())
             os.replace(temporary, target)
+            _sync_folder(target.parent)
         finally:
             temporary.unlink(missing_ok=True)
+
+    def adopt(self, file: Path, key: str) -> None:
+        """Bring in a whole file from elsewhere on the same disk under ``key``, in one step. Local stores only."""
+        target = self.path / key
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _sync(file)
+        os.replace(file, target)
+        _sync_folder(target.parent)
+
+    def sync(self, prefix: str = "") -> None:
+        """Make what lies below ``prefix`` outlive a loss of power, whoever wrote it. Object stores always do."""
+        if self.is_local:
+            for folder, _, names in os.walk(self.path / prefix):
+                for name in names:
+                    _sync(Path(folder) / name)
+                _sync_folder(Path(folder))
+
+    def sweep(self) -> None:
+        """Remove what killed processes left half-written. Only where no other process is writing."""
+        if self.is_local:
+            for folder, _, names in os.walk(self.path):
+                for name in names:
+                    if _TEMPORARY.search(name):
+                        (Path(folder) / name).unlink(missing_ok=True)
 
     def exists(self, key: str) -> bool:
         """Whether there is an object of this key (not a folder)."""
@@ -100,10 +132,11 @@ class Location:
         return bool(fs.isfile(path))
 
     def children(self, key: str = "") -> set[str]:
-        """Names directly below ``key``, objects and folders; empty where there is nothing."""
+        """Names directly below ``key``, objects and folders; what was never finished does not count."""
         if self.is_local:
             try:
-                return {entry.name for entry in os.scandir(self.path / key if key else self.path)}
+                with os.scandir(self.path / key if key else self.path) as entries:
+                    return {entry.name for entry in entries if not _TEMPORARY.search(entry.name)}
             except FileNotFoundError:
                 return set()
         fs, path = self._remote(key)
@@ -166,3 +199,24 @@ class Location:
             return self.path.exists() or self.path.is_symlink()
         fs, path = self._remote()
         return bool(self.children()) or bool(fs.isfile(path))
+
+
+def _sync(file: Path) -> None:
+    with file.open("rb") as handle:
+        os.fsync(handle.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable, where the filesystem can."""
+    # Some network filesystems cannot sync folders; their renames are durable, or nothing we do makes them so.
+    with _folder_handle(folder) as handle, contextlib.suppress(OSError):
+        os.fsync(handle)
+
+
+@contextlib.contextmanager
+def _folder_handle(folder: Path) -> Iterator[int]:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        yield handle
+    finally:
+        os.close(handle)

@@ -38,15 +38,17 @@ from teramind_data.store.schema import SCHEMA_VERSION, BrainSpec, ImageSpec, Sec
 
 __all__ = [
     "BrainWriter",
-    "append_image",
     "create_brain",
-    "refresh_metadata",
+    "label_index",
     "resume_brain",
     "store_state",
 ]
 
 #: All that a store of ours ever has at its top; anything else there was put by somebody else.
 _OURS = frozenset({"zarr.json", "images", "labels", "points", "shapes", "tables", "molecules", JOURNAL})
+
+#: In the provenance of a store that is being deleted to make room.
+_REPLACING = "being_replaced"
 
 State = Literal["absent", "empty", "foreign", "incomplete", "complete"]
 
@@ -93,8 +95,10 @@ def _clear_output(location: Location, overwrite: bool) -> None:
             remedy="Move them away or choose another name",
         )
     # A crash in between must leave something that is recognised as ours and refused as incomplete.
-    root = read_root(location) or {}
-    write_root(location, {**root["attributes"]["teramind"], "complete": False})
+    # And nobody may continue it: what is deleted first would be missed too late.
+    block = (read_root(location) or {})["attributes"]["teramind"]
+    gone = {"complete": False, "images": [], "molecules": False, "provenance": {_REPLACING: True}}
+    write_root(location, {**block, **gone})
     for name in sorted(location.children() - {"zarr.json"}):
         location.delete_tree(name)
     location.delete("zarr.json")
@@ -138,6 +142,16 @@ class BrainWriter:
         for image in block.images.values():
             self._images[image.name] = ImageWriter(self._location, ImageLayout(image, self.spec))
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Elements declared so far."""
+        return tuple(self._images)
+
+    @property
+    def has_molecules(self) -> bool:
+        """Whether the molecules are written."""
+        return self._has_molecules
+
     def image(self, name: str) -> ImageWriter:
         """The writer of one element; StoreError naming those that are declared."""
         if name not in self._images:
@@ -157,8 +171,9 @@ class BrainWriter:
         writer = ImageWriter(self._location, ImageLayout(image, self.spec))
         # Declared before it is created: an image on disk that nobody knows of could never be missed.
         self._images[image.name] = writer
+        writer.journal.clear()
         writer.create()
-        _label_index(self._location, self._specs())
+        label_index(self._location, self._specs())
         self._save()
 
     def add_labels(
@@ -177,10 +192,10 @@ class BrainWriter:
             names: what the values of ``regions`` mean.
             array: the whole label image.
         """
-        self.add_image(ImageSpec(name, (), dtype, BIN_PX, "mode", labels=True))
         if names:
+            # Before the image is declared: what is declared counts as described when writing is continued.
             self._region_names = {int(k): str(v) for k, v in names.items()}
-            self._save()
+        self.add_image(ImageSpec(name, (), dtype, BIN_PX, "mode", labels=True))
         if array is not None:
             values = np.asarray(array)
             expected = (self.spec.n_sections, *(n // BIN_PX for n in self.spec.canvas))
@@ -220,6 +235,7 @@ class BrainWriter:
         self._save()
         self._location.delete_tree("molecules")
         total = write_molecules(self._location, self.spec, batches)
+        self._location.sync("molecules")
         self._has_molecules = True
         self._save()
         return total
@@ -257,14 +273,16 @@ class BrainWriter:
             )
         for writer in self._images.values():
             writer.finish()
+        self._location.sweep()
         metadata = consolidated(self._location)
+        self._location.sync()
         # One object, written last, makes the store whole.
         write_root(self._location, {**self._description(), "complete": True}, metadata)
         self._location.delete_tree(JOURNAL)
         return open_brain(self.url)
 
 
-def _label_index(location: Location, images: Sequence[ImageSpec]) -> None:
+def label_index(location: Location, images: Sequence[ImageSpec]) -> None:
     """``images/`` and ``labels/`` group metadata; the latter lists its members as OME-Zarr wants it."""
     location.write("images/zarr.json", group_json({}))
     names = [image.name for image in images if image.labels]
@@ -318,6 +336,10 @@ def resume_brain(url: str | os.PathLike[str], spec: BrainSpec | None = None) -> 
             where=location,
             remedy="Repeat the settings it was begun with, or pass --overwrite",
         )
+    if block.spec.provenance.get(_REPLACING):
+        raise OutputExistsError(
+            "store was being replaced", where=location, remedy="Pass --overwrite to replace it"
+        )
     writer = BrainWriter(location, block.spec if spec is None else spec)
     writer._attach(block)
     if spec is not None:
@@ -327,94 +349,3 @@ def resume_brain(url: str | os.PathLike[str], spec: BrainSpec | None = None) -> 
                 writer.add_image(image)
         writer._save()
     return writer
-
-
-def _unlisted(location: Location, images: Iterable[ImageSpec]) -> tuple[str, ...]:
-    """Images that an interrupted append left behind: they have a journal and nobody lists them."""
-    listed = {image.path for image in images}
-    begun = {
-        f"{kind}/{name}" for kind in ("images", "labels") for name in location.children(f"{JOURNAL}/{kind}")
-    }
-    return tuple(sorted(begun - listed))
-
-
-def refresh_metadata(url: str | os.PathLike[str]) -> None:
-    """Write consolidated metadata of a complete store anew, after elements were added to it."""
-    location = Location(url)
-    block = read_block(location)
-    root = read_root(location)
-    if not block.complete or root is None:
-        # Metadata is consolidated when the store is finished; before, it would only grow stale.
-        return
-    skip = _unlisted(location, block.images.values())
-    write_root(location, root["attributes"]["teramind"], consolidated(location, skip))
-
-
-def append_image(
-    url: str | os.PathLike[str],
-    image: ImageSpec,
-    blocks: Iterable[tuple[int, Box | None, ArrayLike]],
-    *,
-    overwrite: bool = False,
-) -> None:
-    """Add an image to a complete store; it is listed, and so visible, only when it is whole.
-
-    Args:
-        url: a complete store.
-        image: what to add, e.g. attention maps at ``step`` 16.
-        blocks: ``(section, box, values)`` as for ``BrainWriter.write``, together covering every shard.
-        overwrite: replace an appended image of this name.
-
-    Raises:
-        OutputExistsError: where there is one of this name; morphology and expression are never replaced.
-        IncompleteStoreError: where the store is unfinished or the blocks do not cover the image.
-    """
-    location = Location(url)
-    brain = open_brain(url)
-    old = read_block(location)
-    if image.name in brain.images + brain.labels:
-        if image.path not in old.images or not overwrite or image.name in ("morphology", "expression"):
-            raise OutputExistsError(
-                "image exists", f"{location}/{image.path}", remedy="Choose another name, or pass --overwrite"
-            )
-        del old.images[image.path]
-        _list_images(location, old, skip=(image.path,))
-        location.delete_tree(image.path)
-    elif location.exists(f"{image.path}/zarr.json") and image.path not in _unlisted(
-        location, old.images.values()
-    ):
-        raise OutputExistsError(
-            "element exists and is not ours", f"{location}/{image.path}", remedy="Rename yours"
-        )
-    writer = ImageWriter(location, ImageLayout(image, brain.spec))
-    # The journal comes first: what an interrupted run leaves must be known for ours.
-    location.write(f"{writer.journal.prefix}/begun", b"")
-    location.delete_tree(image.path)
-    writer.create()
-    location.write(f"{writer.journal.prefix}/begun", b"")
-    for z, box, values in blocks:
-        writer.write(z, box, values)
-    left = len(writer.pending())
-    if left:
-        raise IncompleteStoreError(
-            "image cannot be added",
-            where=f"{location}/{image.path}",
-            found=f"missing {left} of {len(writer.layout.shards())} shards",
-            remedy="Give every shard",
-        )
-    writer.finish()
-    old.images[image.path] = image
-    _list_images(location, old, skip=_unlisted(location, old.images.values()))
-    writer.journal.clear()
-
-
-def _list_images(location: Location, block: StoreBlock, skip: tuple[str, ...]) -> None:
-    root = read_root(location)
-    if root is None:
-        raise StoreError("store vanished", where=location)
-    _label_index(location, list(block.images.values()))
-    listed = {
-        **root["attributes"]["teramind"],
-        "images": [image.to_dict() for image in block.images.values()],
-    }
-    write_root(location, listed, consolidated(location, skip))
