@@ -26,11 +26,11 @@ class Brain(store.Brain):
     def __reduce__(self) -> tuple[Any, ...]:
         return _reopen, (self.url,)
 
-    def to_spatialdata(self) -> spatialdata.SpatialData:
-        """The same arrays as a lazy SpatialData object; see ``teramind_data.views.to_spatialdata``."""
+    def to_spatialdata(self, section: int | None = None) -> spatialdata.SpatialData:
+        """The same arrays as a lazy SpatialData object, or one section; see ``views.to_spatialdata``."""
         from teramind_data.views import to_spatialdata
 
-        return to_spatialdata(self)
+        return to_spatialdata(self, section)
 
     def to_xarray(self) -> xarray.Dataset:
         """The same arrays as a lazy xarray Dataset; see ``teramind_data.views.to_xarray``."""

@@ -38,20 +38,36 @@ class CheckedLevel:
     def __dask_tokenize__(self) -> tuple[object, ...]:
         return type(self).__name__, self._brain.url, self._name, self._level, self._brain.complete
 
-    def __getitem__(self, key: tuple[slice, ...]) -> NDArray[Any]:
-        """Values of a block; ``key`` is one slice of step 1 an axis, as dask asks for them."""
-        *channels, sections, rows, columns = (
-            slice(*s.indices(n)) for s, n in zip(key, self.shape, strict=True)
+    def __getitem__(self, key: tuple[slice | int, ...]) -> NDArray[Any]:
+        """Values of a block, as dask asks for them once it has merged slicings: a slice or an index an axis."""
+        ranges = [range(n)[k] for k, n in zip(key, self.shape, strict=True)]
+        # What covers each axis, and what is then taken of that.
+        cover = [_cover(r) for r in ranges]
+        taken = tuple(
+            r - c.start if isinstance(r, int) else [i - c.start for i in r]
+            for r, c in zip(ranges, cover, strict=True)
         )
-        shape = tuple(max(0, s.stop - s.start) for s in (*channels, sections, rows, columns))
-        if 0 in shape:
-            return np.empty(shape, self.dtype)
-        box = Box(rows.start, rows.stop, columns.start, columns.stop)
-        planes = [
-            self._brain.read(self._name, z, box, level=self._level)[tuple(channels)]
-            for z in range(sections.start, sections.stop)
-        ]
-        return np.stack(planes, axis=len(channels))
+        *channels, sections, rows, columns = cover
+        if not all(len(c) for c in cover):
+            block = np.empty([len(c) for c in cover], self.dtype)
+        else:
+            box = Box(rows.start, rows.stop, columns.start, columns.stop)
+            first = tuple(slice(c.start, c.stop) for c in channels)
+            planes = [self._brain.read(self._name, z, box, level=self._level)[first] for z in sections]
+            block = np.stack(planes, axis=len(channels))
+        # From the last axis on: an index removes its axis, and those before it stay where they are.
+        for axis in reversed(range(self.ndim)):
+            whole = list(range(len(cover[axis])))
+            if taken[axis] != whole:
+                block = np.take(block, taken[axis], axis=axis)
+        return block
+
+
+def _cover(chosen: range | int) -> range:
+    """The smallest rising range of step 1 that holds an index or a range."""
+    if isinstance(chosen, int):
+        return range(chosen, chosen + 1)
+    return range(min(chosen), max(chosen) + 1) if len(chosen) else range(0)
 
 
 def lazy_level(brain: Brain, name: str, level: int = 0) -> dask.array.Array:
@@ -68,28 +84,34 @@ def lazy_level(brain: Brain, name: str, level: int = 0) -> dask.array.Array:
         raise InputError("no such level", f"{brain.url}, {name}", f"0..{count - 1}", level)
     source = CheckedLevel(brain, name, level)
     meta = np.empty((0,) * source.ndim, source.dtype)
-    return dask.array.from_array(source, chunks=source.chunks, meta=meta)
+    return dask.array.from_array(source, chunks=source.chunks, meta=meta, fancy=False)
 
 
-def to_spatialdata(brain: Brain) -> spatialdata.SpatialData:
-    """The store as SpatialData reads it, with pixels lazy and checked.
+def to_spatialdata(brain: Brain, section: int | None = None) -> spatialdata.SpatialData:
+    """The store as SpatialData reads it, with pixels lazy and checked; or one section of it, in two dimensions.
 
     Images and labels are dask arrays of the same Zarr arrays, points a dask dataframe; the section table, a row a
     section, is in memory. ``SpatialData.path`` is the store, so that elements can be added to it.
 
+    With ``section``, images are ``(c, y, x)``, labels ``(y, x)``, points have no z, and there is no table: what of
+    SpatialData works on planes only (polygons of labels, spatialdata-plot) works on these. Coordinates are the same um.
+
     Raises:
         StoreError: where the store is not complete, or SpatialData cannot read it.
+        InputError: where there is no such section.
         MissingInputError: where spatialdata is not installed.
     """
-    spatialdata = _library("spatialdata")
+    library = _library("spatialdata")
     if not brain.complete:
         raise StoreError("store is incomplete, so no SpatialData object", brain.url, remedy="Finish it first")
+    if section is not None and not 0 <= section < brain.n_sections:
+        raise InputError("no such section", brain.url, f"0..{brain.n_sections - 1}", section)
     source: Any = brain.url
     if "://" in brain.url:
         from upath import UPath
 
         source = UPath(brain.url)
-    data: spatialdata.SpatialData = spatialdata.read_zarr(source)
+    data: spatialdata.SpatialData = library.read_zarr(source)
     for name in (*brain.images, *brain.labels):
         element: Any = data[name]
         if hasattr(element, "children"):
@@ -97,7 +119,53 @@ def to_spatialdata(brain: Brain) -> spatialdata.SpatialData:
                 element[f"scale{number}"]["image"].data = lazy_level(brain, name, number)
         else:
             element.data = lazy_level(brain, name)
-    return data
+    return data if section is None else _section(brain, data, section)
+
+
+def _section(brain: Brain, data: spatialdata.SpatialData, section: int) -> spatialdata.SpatialData:
+    """One section of a SpatialData object of the whole brain."""
+    from spatialdata import SpatialData
+
+    elements = {
+        name: _plane(data[name], section, brain.pixel_size_um * brain.layout(name).image.step)
+        for name in (*brain.images, *brain.labels)
+    }
+    points = {name: _points(brain, frame, section) for name, frame in data.points.items()}
+    images = {name: elements[name] for name in brain.images}
+    labels = {name: elements[name] for name in brain.labels}
+    return SpatialData(images=images, labels=labels, points=points)
+
+
+def _plane(element: Any, section: int, um: float) -> Any:
+    """A section of a raster element, on all its levels."""
+    import xarray
+    from spatialdata.transformations import Scale, set_transformation
+
+    if hasattr(element, "children"):
+        # The z of a level is the section's everywhere: the pyramid is in the plane.
+        levels = {
+            name: child.to_dataset().isel(z=section, drop=True) for name, child in element.children.items()
+        }
+        for level in levels.values():
+            level["image"].attrs = {}
+        plane: Any = xarray.DataTree.from_dict(levels)
+    else:
+        plane = element.isel(z=section, drop=True)
+        plane.attrs = {}
+    to_global = Scale([um, um], axes=("y", "x"))
+    set_transformation(plane, {"global": to_global}, set_all=True)
+    return plane
+
+
+def _points(brain: Brain, frame: Any, section: int) -> Any:
+    """The transcripts of one section, without z."""
+    from spatialdata.models import PointsModel
+
+    chosen = frame[frame["section"] == section][["x", "y", "gene"]]
+    genes = [] if brain.panel is None else list(brain.panel)
+    # Known categories: SpatialData would read everything to find them.
+    chosen["gene"] = chosen["gene"].cat.set_categories(genes)
+    return PointsModel.parse(chosen, coordinates={"x": "x", "y": "y"}, feature_key="gene")
 
 
 def to_xarray(brain: Brain) -> xarray.Dataset:
