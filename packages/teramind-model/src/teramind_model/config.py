@@ -53,6 +53,7 @@ class TrainConfig(BaseModel):
     clip: float = Field(default=1.0, gt=0)
     ema: float = Field(default=0.9999, ge=0, lt=1)
     ratio_cap: float | None = Field(default=None, gt=0)
+    start: Literal["random", "identity"] = "random"
     seed: int = Field(default=0, ge=0)
     precision: Precision = "32-true"
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"

@@ -47,6 +47,7 @@ def train(
     clip: Annotated[float | None, typer.Option(help="Largest gradient norm.")] = None,
     ema: Annotated[float | None, typer.Option(help="Decay of the weights' average.")] = None,
     ratio_cap: Annotated[float | None, typer.Option(help="Weigh steps by min-SNR up to this.")] = None,
+    start: Annotated[str | None, typer.Option(help="Weights: random or identity.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of crops, noise and dropout.")] = None,
     patch: Annotated[int | None, typer.Option(help="P: 32, 64 or 128.")] = None,
     channels: Annotated[int | None, typer.Option(help="C, base width.")] = None,

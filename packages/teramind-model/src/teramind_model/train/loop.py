@@ -29,6 +29,7 @@ from teramind_model.data.crops import CropSource
 from teramind_model.data.keys import Purpose, torch_seed
 from teramind_model.diffusion.objective import Block, block_loss
 from teramind_model.network import NetworkConfig, TeraMind
+from teramind_model.network.identity_start import start_as_identity
 from teramind_model.train import pictures
 from teramind_model.train.ema import Ema
 from teramind_model.train.log import Row, TrainLog
@@ -150,6 +151,8 @@ def _start(training: Training, device: torch.device, newest: tuple[int, Path] | 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(torch_seed(Purpose.WEIGHTS, options.seed))
         model = TeraMind(training.info.network)
+    if options.start == "identity":
+        start_as_identity(model)
     if newest is None and training.init is not None:
         load_weights(model, training.init.weights(), training.init.path)
     trainer = None if newest is None else load_trainer_state(newest[1])

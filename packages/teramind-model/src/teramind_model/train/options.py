@@ -20,7 +20,8 @@ class TrainOptions:
 
     steps: optimiser steps; batch: crops a step, in ``accumulate`` equal parts. lr, schedule, warmup: constant, or
     cosine to zero at ``steps``, after a linear rise over ``warmup`` steps. clip: largest gradient norm. ema: decay.
-    ratio_cap: None for the paper's objective, a number for min-SNR. precision, device, compile: how it computes.
+    ratio_cap: None for the paper's objective, a number for min-SNR. start: weights drawn at random as published, or
+    with the input's copy laid in (``network.identity_start``). precision, device, compile: how it computes.
     checkpoint_every, sample_every: steps between checkpoints and pictures (0: none but the last). keep: newest
     checkpoints kept, beside those at multiples of milestone_every (0: none). workers: threads that read ahead.
     cache_gib: atlases are held in memory while they fit.
@@ -35,6 +36,7 @@ class TrainOptions:
     clip: float
     ema: float
     ratio_cap: float | None
+    start: Literal["random", "identity"] = "random"
     seed: int = 0
     precision: str = "32-true"
     device: str = "auto"
