@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from teramind_data.errors import InputError, MissingInputError
-from teramind_data.ingest import merscope
+from teramind_data.ingest import merscope, transcripts
 from teramind_data.ingest.merscope import (
     GeneNames,
     TranscriptCount,
@@ -42,7 +42,7 @@ def test_what_is_kept_and_counted(tmp_path: Path) -> None:
     xy, code, names, count = read(file)
     assert xy.tolist() == [[1.5, 2.5], [5.0, 6.0], [7.0, 8.0]]
     assert [names.names[i] for i in code] == ["Slc17a7", "Th", "slc17A7"]
-    assert (count.rows, count.controls, count.not_finite) == (8, 2, 3)
+    assert (count.rows, count.controls, count.not_finite, count.no_gene) == (8, 1, 3, 1)
     panel = Panel(("Th", "SLC17A7"))
     assert names.to_panel(panel)[code].tolist() == [1, 0, 1]
     assert names.to_panel(Panel(("Gad1",)))[code].tolist() == [-1, -1, -1]
@@ -56,7 +56,7 @@ def test_small_batches_give_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyP
     rows = (f"{i},{a},{b},{g}\n" for i, (a, b, g) in enumerate(zip(x, y, genes, strict=True)))
     file.write_text(",global_x,global_y,gene\n" + "".join(rows))
     whole = read(file)
-    monkeypatch.setattr(merscope, "_BATCH_ROWS", 333)
+    monkeypatch.setattr(transcripts, "_BATCH_ROWS", 333)
     parts = read(file)
     np.testing.assert_array_equal(whole[0], parts[0])
     np.testing.assert_array_equal(whole[1], parts[1])

@@ -10,6 +10,7 @@ import tifffile
 
 from teramind_data.errors import InputError, MissingInputError
 from teramind_data.geometry import Box
+from teramind_data.ingest.images.tiff import TiffPlane
 from teramind_data.ingest.slide import Slide
 
 IMAGE = np.random.default_rng(0).integers(0, 65536, (300, 500), np.uint16)
@@ -56,9 +57,11 @@ def test_only_tiles_under_the_box_are_decoded(tmp_path: Path, monkeypatch: pytes
     file = tmp_path / "a.tif"
     tifffile.imwrite(file, IMAGE, tile=(64, 64), photometric="minisblack", metadata=None)
     decoded: list[int] = []
-    original = Slide._decode
+    original = TiffPlane.decode
     monkeypatch.setattr(
-        Slide, "_decode", lambda self, index: (decoded.append(index), original(self, index))[1]
+        TiffPlane,
+        "decode",
+        lambda self, row, column: (decoded.append(8 * row + column), original(self, row, column))[1],
     )
     with Slide(file, cache_bytes=4 * 64 * 64 * 2) as slide:
         slide.read(Box(70, 100, 130, 200))  # tile row 1, columns 2 and 3, of 8 columns
@@ -66,7 +69,7 @@ def test_only_tiles_under_the_box_are_decoded(tmp_path: Path, monkeypatch: pytes
         slide.read(Box(64, 128, 128, 256))
         assert decoded == [10, 11]  # held
         slide.read(Box(0, 300, 0, 500))
-        assert slide._cached <= 4 * 64 * 64 * 2
+        assert slide._stacks[0]._cache.held <= 4 * 64 * 64 * 2
 
 
 @pytest.mark.parametrize("part", [0.999, 0.5, 0.01, 0.0001])

@@ -13,7 +13,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from teramind_data.errors import InputError, MissingInputError, OutputExistsError
+from teramind_data.ingest.merscope import Layout
+from teramind_data.ingest.paths import inside
 from teramind_data.ingest.registration import Direction
+from teramind_data.ingest.transcripts import PRESETS, Columns
 
 MANIFEST_NAME = "manifest.yaml"
 #: Folders of a brain that hold no section.
@@ -36,6 +39,44 @@ class RegistrationEntry(_Strict):
     direction: Direction = Direction.ATLAS_MM_TO_IMAGE_PX
 
 
+class ColumnsEntry(_Strict):
+    """Names of a transcript table's columns: places in um of the section, gene, and plane."""
+
+    x: str
+    y: str
+    gene: str
+    z: str | None = None
+
+
+class TranscriptsEntry(_Strict):
+    """Where the transcripts are and how to read them.
+
+    file: relative to the section's folder, else found there. columns: a preset, or names; else the first preset that
+    fits. z_planes: values of the z column to keep; else all.
+    """
+
+    file: str | None = None
+    columns: Literal["merscope", "allen"] | ColumnsEntry | None = None
+    z_planes: Annotated[tuple[Finite, ...], Field(min_length=1)] | None = None
+
+    def resolved(self) -> Columns | None:
+        """The columns named; None to find out."""
+        if isinstance(self.columns, ColumnsEntry):
+            return Columns(self.columns.x, self.columns.y, self.columns.gene, self.columns.z)
+        return None if self.columns is None else PRESETS[self.columns]
+
+
+Plane = Annotated[int, Field(ge=0)] | Literal["max"]
+
+
+class ImageEntry(_Strict):
+    """The file that holds a stain (relative to the section's folder), its channel there (number or name) and plane."""
+
+    file: str
+    channel: Annotated[int, Field(ge=0)] | str | None = None
+    z_plane: Plane | None = None
+
+
 class SectionEntry(_Strict):
     """One section. ``registration: identity`` means that section um are already um of the common plane."""
 
@@ -43,6 +84,8 @@ class SectionEntry(_Strict):
     name: str | None = None
     z_um: Finite | None = None
     registration: RegistrationEntry | Literal["identity"] = "identity"
+    transcripts: TranscriptsEntry | None = None
+    images: dict[str, ImageEntry] = Field(default_factory=dict)
     exclude: str | None = None
 
     @model_validator(mode="after")
@@ -74,7 +117,10 @@ class Manifest(_Strict):
     origin_um: tuple[Finite, Finite] | None = None
     stains: tuple[str, ...] | None = None
     section_spacing_um: Positive = 100.0
-    z_plane: int | None = None
+    z_plane: Plane | None = None
+    transcripts: TranscriptsEntry | None = None
+    images: dict[str, ImageEntry] = Field(default_factory=dict)
+    image_pixel_size_um: Positive | None = None
     interpolation: Literal["linear", "cubic"] = "linear"
     intensity: dict[str, tuple[Count, Count]] = Field(default_factory=dict)
     regions: RegionsEntry | None = None
@@ -124,6 +170,21 @@ class Manifest(_Strict):
             if entry.exclude is None
         )
         return tuple(float(z) for z in places)
+
+    def layout(self, entry: SectionEntry) -> Layout:
+        """Where a section's files are and how to read them: its own entries before the brain's."""
+        transcripts = entry.transcripts or self.transcripts or TranscriptsEntry()
+        return Layout(
+            transcripts=transcripts.file,
+            columns=transcripts.resolved(),
+            z_planes=transcripts.z_planes,
+            images={
+                stain: (image.file, image.channel, image.z_plane)
+                for stain, image in {**self.images, **entry.images}.items()
+            },
+            z_plane=self.z_plane,
+            pixel_size_um=self.image_pixel_size_um,
+        )
 
     def to_plain(self) -> dict[str, Any]:
         """JSON types, without what was left at its default."""
@@ -252,18 +313,3 @@ def write_manifest(manifest: Manifest, path: Path, *, overwrite: bool = False) -
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def inside(root: Path, relative: str, what: str) -> Path:
-    """A manifest's path under its root; InputError where it leads out (absolute, ``..`` or a link)."""
-    base = root.resolve()
-    path = (base / relative).resolve()
-    if Path(relative).is_absolute() or not path.is_relative_to(base):
-        raise InputError(
-            f"{what} leads out of its folder",
-            where=relative,
-            expected=f"a path inside {root}",
-            found=path,
-            remedy="Move the file into the folder and name it relative to it",
-        )
-    return root / relative

@@ -1,35 +1,60 @@
-"""A MERSCOPE section folder: what is in it, and its transcripts as a stream of bounded batches."""
+"""A section folder: what is in it, in the vendor's layout or where the manifest says."""
 
 from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from teramind_data.errors import InputError, MissingInputError
-from teramind_data.ingest.transforms import Affine
+from teramind_data.ingest.images import ImageSource, ZChoice
+from teramind_data.ingest.paths import inside
+from teramind_data.ingest.slide import Slide
+from teramind_data.ingest.transcripts import (
+    TRANSCRIPT_SUFFIXES,
+    Columns,
+    GeneNames,
+    TranscriptCount,
+    TranscriptSource,
+    scan_transcripts,
+    stream_transcripts,
+)
+from teramind_data.ingest.transforms import Affine, scaling
 from teramind_data.panel import Panel, canonical, is_control
 
-if TYPE_CHECKING:
-    import polars as pl
-
-TRANSCRIPT_FILES = ("detected_transcripts.parquet", "detected_transcripts.csv", "detected_transcripts.csv.gz")
-COLUMNS = ("global_x", "global_y", "gene")
+#: Files that are taken for a section's transcripts, the first there is.
+TRANSCRIPT_FILES = tuple(
+    stem + suffix for stem in ("detected_transcripts", "spots") for suffix in TRANSCRIPT_SUFFIXES
+)
 _MOSAIC = re.compile(r"^mosaic_(?P<stain>.+)_z(?P<z>\d+)\.tiff?$", re.IGNORECASE)
-_BATCH_ROWS = 500_000  # about 30 MB with names; the stream holds a few batches at a time
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a manifest says of a section's files; without it all is at the vendor's places.
+
+    transcripts: file relative to the section's folder. images: stain to (file, channel, z plane). z_plane: of the
+    stains that do not say. pixel_size_um: of the images, where neither matrix nor image tells.
+    """
+
+    transcripts: str | None = None
+    columns: Columns | None = None
+    z_planes: tuple[float, ...] | None = None
+    images: Mapping[str, tuple[str, int | str | None, ZChoice]] = field(default_factory=dict)
+    z_plane: ZChoice = None
+    pixel_size_um: float | None = None
 
 
 @dataclass(frozen=True)
 class SectionFolder:
-    """The files of one section folder in the vendor's layout.
+    """The files of one section folder.
 
-    mosaics: stain to z plane to file. micron_to_mosaic: section um to image pixels.
+    mosaics: stain to z plane to file (a file named in the manifest stands at plane 0). micron_to_mosaic: section um to
+    image pixels, from ``micron_to_mosaic_file``.
     """
 
     path: Path
@@ -38,9 +63,18 @@ class SectionFolder:
     micron_to_mosaic: Affine
     micron_to_mosaic_file: Path
     cell_by_gene: Path | None
+    layout: Layout = field(default_factory=Layout)
 
-    def image(self, stain: str, z_plane: int | None) -> Path:
-        """The mosaic of a stain: the z plane asked for, or the middle one there is."""
+    @property
+    def transcript_source(self) -> TranscriptSource:
+        """The transcript file and how to read it."""
+        return TranscriptSource(self.transcripts, self.layout.columns, self.layout.z_planes)
+
+    def image_source(self, stain: str) -> ImageSource:
+        """Where the pixels of a stain are: the manifest's file, or the mosaics at the plane asked for.
+
+        Without one asked for, the middle plane there is. Raises MissingInputError naming what is not there.
+        """
         planes = self.mosaics.get(stain)
         if not planes:
             raise MissingInputError(
@@ -50,10 +84,24 @@ class SectionFolder:
                 found=", ".join(self.mosaics) or "no mosaics",
                 remedy="Restore the file, exclude the section, or list other stains in the manifest",
             )
+        if stain in self.layout.images:
+            _, channel, z = self.layout.images[stain]
+            return ImageSource((planes[0],), channel, self.layout.z_plane if z is None else z, stain)
+        ordered = sorted(planes)
+        z = self.layout.z_plane
+        if z == "max":
+            return ImageSource(tuple(planes[k] for k in ordered), stain=stain)
+        return ImageSource((self.image(stain, z),), stain=stain)
+
+    def image(self, stain: str, z_plane: ZChoice) -> Path:
+        """The mosaic of a stain: the z plane asked for, or the middle one there is."""
+        planes = self.mosaics.get(stain)
+        if not planes:
+            return self.image_source(stain).path  # says what is missing
         if z_plane is None:
             ordered = sorted(planes)
             return planes[ordered[len(ordered) // 2]]
-        if z_plane not in planes:
+        if z_plane == "max" or z_plane not in planes:
             raise MissingInputError(
                 f"section has no {stain} image of plane z{z_plane}",
                 where=self.path / "images",
@@ -68,48 +116,98 @@ def find_transcripts(folder: Path) -> Path | None:
     return next((folder / name for name in TRANSCRIPT_FILES if (folder / name).is_file()), None)
 
 
-def read_folder(folder: Path) -> SectionFolder:
+def read_folder(folder: Path, layout: Layout | None = None) -> SectionFolder:
     """Look into a section folder.
 
     Raises:
         MissingInputError: no folder, no transcripts, no images or no micron-to-mosaic matrix; names the path.
-        InputError: the matrix is no affine.
+        InputError: the matrix is no affine, or a path leads out of the folder.
     """
+    layout = layout or Layout()
     if not folder.is_dir():
         raise MissingInputError(
             "section folder not found", where=folder, remedy="Correct its name in the manifest"
         )
     transcripts = find_transcripts(folder)
-    if transcripts is None:
+    if layout.transcripts is not None:
+        transcripts = inside(folder, layout.transcripts, "transcript file")
+    if transcripts is None or not transcripts.is_file():
         raise MissingInputError(
             "section folder has no transcripts",
             where=folder,
-            expected=" or ".join(TRANSCRIPT_FILES),
+            expected=layout.transcripts or " or ".join(TRANSCRIPT_FILES[:4]),
             remedy="Restore the file, or exclude the section in the manifest and say why",
         )
+    mosaics = _mosaics(folder, layout)
+    matrix, matrix_file = _micron_to_mosaic(folder, layout, mosaics)
+    table = folder / "cell_by_gene.csv"
+    return SectionFolder(
+        folder, transcripts, mosaics, matrix, matrix_file, table if table.is_file() else None, layout
+    )
+
+
+def _mosaics(folder: Path, layout: Layout) -> dict[str, dict[int, Path]]:
+    """Stain to z plane to file: the vendor's mosaics, and the files that the manifest names instead."""
     images = folder / "images"
     mosaics: dict[str, dict[int, Path]] = {}
     for file in sorted(images.glob("*")) if images.is_dir() else []:
         match = _MOSAIC.match(file.name)
         if match:
             mosaics.setdefault(match["stain"], {})[int(match["z"])] = file
+    for stain, (name, _, _) in layout.images.items():
+        file = inside(folder, name, f"{stain} image")
+        if not file.exists():
+            raise MissingInputError(
+                f"section has no {stain} image",
+                where=file,
+                remedy="Restore the file, exclude the section, or correct images in the manifest",
+            )
+        mosaics[stain] = {0: file}
     if not mosaics:
         raise MissingInputError(
             "section folder has no images",
             where=images,
             expected="mosaic_<stain>_z<k>.tif",
-            remedy="Restore the files, or exclude the section in the manifest and say why",
+            remedy="Restore the files, name them in the manifest (images), or exclude the section and say why",
         )
-    matrix_file = images / "micron_to_mosaic_pixel_transform.csv"
-    table = folder / "cell_by_gene.csv"
-    return SectionFolder(
-        folder,
-        transcripts,
-        mosaics,
-        _read_matrix(matrix_file),
-        matrix_file,
-        table if table.is_file() else None,
+    return mosaics
+
+
+def _micron_to_mosaic(
+    folder: Path, layout: Layout, mosaics: Mapping[str, Mapping[int, Path]]
+) -> tuple[Affine, Path]:
+    """Section um to image pixels, and the file that says so.
+
+    The vendor's matrix; else for images that the manifest names, their pixel size as the manifest or the image itself
+    gives it (um 0, 0 is the centre of pixel 0, 0).
+    """
+    file = folder / "images" / "micron_to_mosaic_pixel_transform.csv"
+    if file.is_file() or not layout.images:
+        return _read_matrix(file), file
+    stain = next(iter(layout.images))
+    image = mosaics[stain][0]
+    size = layout.pixel_size_um
+    if size is None:
+        _, channel, z = layout.images[stain]
+        with Slide(ImageSource((image,), channel, layout.z_plane if z is None else z, stain)) as slide:
+            edges = slide.pixel_size_um
+        if edges is None or abs(edges[0] - edges[1]) > 1e-3 * edges[0]:
+            raise InputError(
+                "image does not tell its pixel size",
+                where=image,
+                expected="one size in um in OME metadata",
+                found=edges or "none",
+                remedy="Give image_pixel_size_um in the manifest",
+            )
+        size = edges[0]
+    told_by = (
+        image
+        if image.is_file()
+        else next(
+            (image / name for name in ("zarr.json", ".zattrs", ".zgroup") if (image / name).is_file()), image
+        )
     )
+    return scaling(1.0 / size), told_by
 
 
 def _read_matrix(file: Path) -> Affine:
@@ -140,115 +238,6 @@ def pixel_size_um(folder: SectionFolder) -> float:
     return float(1.0 / np.sqrt(abs(np.linalg.det(folder.micron_to_mosaic.matrix[:, :2]))))
 
 
-def scan_transcripts(file: Path) -> pl.LazyFrame:
-    """A lazy table of ``global_x``, ``global_y`` (um) and ``gene``; InputError where a column is missing."""
-    import polars as pl
-
-    try:
-        if file.suffix == ".parquet":
-            frame = pl.scan_parquet(file, glob=False)
-        else:
-            types = {"global_x": pl.Float64, "global_y": pl.Float64, "gene": pl.String}
-            frame = pl.scan_csv(file, schema_overrides=types, infer_schema_length=0, glob=False)
-        columns = frame.collect_schema().names()
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise _unreadable(file, error) from error
-    missing = [name for name in COLUMNS if name not in columns]
-    if missing:
-        raise InputError(
-            f"transcript file lacks {'column' if len(missing) == 1 else 'columns'} {', '.join(missing)}",
-            where=file,
-            expected=", ".join(COLUMNS),
-            found=", ".join(name or "(unnamed)" for name in columns[:12]) or "nothing",
-            remedy="Export the transcripts again with these columns",
-        )
-    return frame.select(
-        pl.col("global_x").cast(pl.Float64),
-        pl.col("global_y").cast(pl.Float64),
-        pl.col("gene").cast(pl.String),
-    )
-
-
-def _unreadable(file: Path, error: Exception) -> InputError:
-    return InputError(
-        "transcript file is not readable",
-        where=file,
-        expected="numbers in global_x and global_y, text in gene",
-        found=str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__,
-        remedy="Copy the file again from its source",
-    )
-
-
-def stream_tables(file: Path) -> Iterator[pl.DataFrame]:
-    """The file's rows in file order, a bounded batch at a time."""
-    import polars as pl
-
-    frame = scan_transcripts(file)
-    try:
-        yield from frame.collect_batches(chunk_size=_BATCH_ROWS, maintain_order=True)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise _unreadable(file, error) from error
-
-
-@dataclass
-class GeneNames:
-    """Numbers for the names met in transcript files, in the order they are met; controls have none."""
-
-    names: list[str] = field(default_factory=list)
-    codes: dict[str, int] = field(default_factory=dict)
-
-    def code(self, name: str) -> int:
-        """The number of a name, or -1 for blanks, negative controls and empty names."""
-        if name not in self.codes:
-            control = not name.strip() or is_control(name)
-            self.codes[name] = -1 if control else len(self.names)
-            if not control:
-                self.names.append(name)
-        return self.codes[name]
-
-    def to_panel(self, panel: Panel) -> NDArray[np.int64]:
-        """Index in the panel of each number, -1 where the panel lacks the gene."""
-        known = panel.lookup()
-        return np.array([known.get(canonical(name), -1) for name in self.names], dtype=np.int64)
-
-
-@dataclass
-class TranscriptCount:
-    """What a transcript file holds: rows, controls among them, and rows without a finite place."""
-
-    rows: int = 0
-    controls: int = 0
-    not_finite: int = 0
-
-
-def stream_transcripts(
-    file: Path, names: GeneNames, count: TranscriptCount
-) -> Iterator[tuple[NDArray[np.float64], NDArray[np.int64]]]:
-    """Batches of ``xy`` (n, 2) in section um and ``code`` (n,), the number of the gene in ``names``.
-
-    Controls and rows without a finite place are dropped and counted.
-    """
-    for table in stream_tables(file):
-        xy = np.column_stack([table["global_x"].to_numpy(), table["global_y"].to_numpy()])
-        code = _encode(table["gene"], names)
-        finite = np.isfinite(xy).all(axis=1)
-        count.rows += len(xy)
-        count.controls += int((code < 0).sum())
-        count.not_finite += int((~finite).sum())
-        keep = finite & (code >= 0)
-        yield xy[keep], code[keep]
-
-
-def _encode(column: pl.Series, names: GeneNames) -> NDArray[np.int64]:
-    """Numbers of a batch's names, looked up once for each distinct name."""
-    import polars as pl
-
-    filled = column.fill_null("")
-    distinct: list[str] = filled.unique(maintain_order=True).to_list()
-    codes = [names.code(name) for name in distinct]
-    return filled.replace_strict(distinct, codes, return_dtype=pl.Int64).to_numpy()
-
-
 def table_genes(folder: SectionFolder) -> tuple[str, ...]:
     """Genes in the header of ``cell_by_gene.csv``, in its order, controls dropped; empty without the file."""
     if folder.cell_by_gene is None:
@@ -261,11 +250,13 @@ def table_genes(folder: SectionFolder) -> tuple[str, ...]:
     return tuple(name for name in header[1:] if name.strip() and not is_control(name))
 
 
-def collect_panel(headers: Iterable[tuple[str, ...]], names: Iterable[str]) -> Panel:
+def collect_panel(
+    headers: Iterable[tuple[str, ...]], names: Iterable[str], aliases: Mapping[str, str] | None = None
+) -> Panel:
     """All genes of a brain: those of the gene tables in their order, then others met in transcripts, by name."""
     genes: dict[str, str] = {}
     for name in (*(name for header in headers for name in header), *sorted(names)):
-        genes.setdefault(canonical(name), name)
+        genes.setdefault(canonical(name, aliases), name)
     if not genes:
         raise InputError(
             "brain has no genes",
@@ -273,3 +264,18 @@ def collect_panel(headers: Iterable[tuple[str, ...]], names: Iterable[str]) -> P
             remedy="Check the gene column of the transcript files",
         )
     return Panel(tuple(genes.values()))
+
+
+__all__ = [
+    "GeneNames",
+    "Layout",
+    "SectionFolder",
+    "TranscriptCount",
+    "collect_panel",
+    "find_transcripts",
+    "pixel_size_um",
+    "read_folder",
+    "scan_transcripts",
+    "stream_transcripts",
+    "table_genes",
+]
