@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from teramind_data.errors import InputError, MissingInputError, OutputExistsError
 from teramind_data.ingest.merscope import Layout
-from teramind_data.ingest.paths import inside
+from teramind_data.ingest.paths import inside as inside
 from teramind_data.ingest.registration import Direction
 from teramind_data.ingest.transcripts import PRESETS, Columns
 

@@ -244,6 +244,8 @@ def _stream_blocks(source: TranscriptSource) -> Iterator[pl.DataFrame]:
     header: list[str] | None = None
     columns: Columns | None = None
     for block in line_blocks(source.file):
+        if block.isspace():
+            continue
         if header is None or columns is None:
             header = _header(block)
             columns = _columns(source, header)

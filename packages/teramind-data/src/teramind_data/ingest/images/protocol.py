@@ -51,7 +51,7 @@ class ImageStack(Protocol):
 
 
 class TileCache:
-    """Decoded tiles by key, the least recently used dropped beyond a number of bytes; shared by the planes of a stack."""
+    """Decoded tiles by key, the least recently used dropped beyond a number of bytes; one for all planes of a stack."""
 
     def __init__(self, limit: int = CACHE_BYTES) -> None:
         self.limit = limit

@@ -90,7 +90,7 @@ class ImageSource:
     def _channel(self, stack: ImageStack) -> tuple[int, bool]:
         """The channel's number; and whether it counts the unnamed pages."""
         wanted = self.channel
-        if stack.unnamed and isinstance(wanted, int) and len(stack.channels) == 1:
+        if stack.unnamed and isinstance(wanted, int) and len(stack.channels) == 1 and self.z is None:
             if not 0 <= wanted < stack.unnamed:
                 raise self._no_channel(stack, f"pages 0 .. {stack.unnamed - 1}")
             return wanted, True

@@ -1,4 +1,4 @@
-"""TIFF, BigTIFF and OME-TIFF: tiled or striped, any compression imagecodecs reads, pyramids or not (level 0 is read)."""
+"""TIFF, BigTIFF and OME-TIFF: tiled or striped, any compression imagecodecs reads, with or without pyramid."""
 
 from __future__ import annotations
 
@@ -121,6 +121,8 @@ class TiffStack:
                 expected="OME-XML without DTD",
                 remedy="Export the image again; such XML is not read",
             )
+        if re.search(r"<(\w+:)?OME\b", description) and not description.rstrip(" \n\r\t\0").endswith("OME>"):
+            raise broken(self.path, "OME-XML that breaks off", "a whole TIFF")
         series = self._tiff.series[0].levels[0]
         sizes = dict(zip(series.axes, series.shape, strict=True))
         keyframe = series.keyframe
@@ -129,11 +131,8 @@ class TiffStack:
         width = int(keyframe.tilewidth) if keyframe.is_tiled else int(keyframe.imagewidth)
         height = int(keyframe.tilelength) if keyframe.is_tiled else int(keyframe.rowsperstrip)
         held = samples if int(keyframe.planarconfig) == 1 else 1
-        check_kind(
-            self.path,
-            dtype,
-            min(height, int(keyframe.imagelength)) * width * held * (dtype or first.dtype).itemsize,
-        )
+        itemsize = 0 if dtype is None else dtype.itemsize
+        check_kind(self.path, dtype, min(height, int(keyframe.imagelength)) * width * held * itemsize)
         if int(keyframe.imagedepth) != 1 or len(sizes) != len(series.axes):
             raise unsupported(self.path, "pages of one plane", f"axes {series.axes} of {tuple(series.shape)}")
         outer = {axis: size for axis, size in sizes.items() if axis not in "YXS"}
