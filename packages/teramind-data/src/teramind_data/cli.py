@@ -6,7 +6,17 @@ import sys
 
 import typer
 
-from teramind_data.commands import export, import_images, import_tiles, info, ingest, manifest, panel, phantom, validate
+from teramind_data.commands import (
+    export,
+    import_images,
+    import_tiles,
+    info,
+    ingest,
+    manifest,
+    panel,
+    phantom,
+    validate,
+)
 from teramind_data.console import run_cli
 
 app = typer.Typer(
@@ -18,7 +28,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-for _command in (phantom, manifest, ingest, panel, info, export, import_tiles, import_images):
+for _command in (phantom, manifest, ingest, panel, info, export, import_tiles, import_images, validate):
     _command.register(app)
 
 
