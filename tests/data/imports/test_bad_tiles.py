@@ -88,7 +88,10 @@ def huge_header(world: World) -> None:
 
 def bomb_member(world: World) -> None:
     """A member that inflates to 300 MB from 300 kB."""
-    with zipfile.ZipFile(gene(world), "w", zipfile.ZIP_DEFLATED) as archive, archive.open("data.npy", "w") as out:
+    with (
+        zipfile.ZipFile(gene(world), "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("data.npy", "w") as out,
+    ):
         for _ in range(300):
             out.write(bytes(1 << 20))
 
@@ -153,8 +156,14 @@ CASES = (
     Case("no gene folder", lambda w: w.genes.rename(w.genes.with_name("x")), "folder of tiles not found"),
     Case("no tiles", lambda w: [f.unlink() for f in w.genes.iterdir()], "folder holds no tiles"),
     Case("no panel", lambda w: w.panel.unlink(), "panel not found"),
-    Case("panel of another length", lambda w: w.panel.write_text("gene\nAa\nBb\nCc\nDd\n"), "does not fit the panel"),
-    Case("panel names twice", lambda w: w.panel.write_text("gene\nAa\nBb\naA\nCc\nDd\n"), "names a gene twice"),
+    Case(
+        "panel of another length",
+        lambda w: w.panel.write_text("gene\nAa\nBb\nCc\nDd\n"),
+        "does not fit the panel",
+    ),
+    Case(
+        "panel names twice", lambda w: w.panel.write_text("gene\nAa\nBb\naA\nCc\nDd\n"), "names a gene twice"
+    ),
     Case("panel of blanks", lambda w: w.panel.write_text("gene\nBlank-1\n"), "panel is empty"),
     Case("gene file cut", lambda w: cut(gene(w)), "truncated or damaged"),
     Case("gene file of text", lambda w: gene(w).write_text("no zip"), "truncated or damaged"),
@@ -169,10 +178,26 @@ CASES = (
     Case("gene row outside", lambda w: coordinate(w, 0, 512), "coordinates up to"),
     Case("gene row negative", lambda w: coordinate(w, 1, -1), "coordinates up to"),
     Case("gene channel outside", lambda w: coordinate(w, 2, 10**6), "coordinates up to"),
-    Case("gene shape of two", lambda w: changed(gene(w), shape=npz_bytes(np.array([512, 512]))), "another shape"),
-    Case("gene other edge", lambda w: changed(gene(w), shape=npz_bytes(np.array([256, 512, 15]))), "another shape"),
-    Case("gene no channels", lambda w: changed(gene(w), shape=npz_bytes(np.array([512, 512, 0]))), "does not fit"),
-    Case("gene coords of two", lambda w: changed(gene(w), coords=npz_bytes(np.zeros((2, 9), int))), "coords (2, 9)"),
+    Case(
+        "gene shape of two",
+        lambda w: changed(gene(w), shape=npz_bytes(np.array([512, 512]))),
+        "another shape",
+    ),
+    Case(
+        "gene other edge",
+        lambda w: changed(gene(w), shape=npz_bytes(np.array([256, 512, 15]))),
+        "another shape",
+    ),
+    Case(
+        "gene no channels",
+        lambda w: changed(gene(w), shape=npz_bytes(np.array([512, 512, 0]))),
+        "does not fit",
+    ),
+    Case(
+        "gene coords of two",
+        lambda w: changed(gene(w), coords=npz_bytes(np.zeros((2, 9), int))),
+        "coords (2, 9)",
+    ),
     Case("gene lengths differ", lambda w: changed(gene(w), data=npz_bytes(np.ones(3, int))), "data (3,)"),
     Case("gene fill", lambda w: changed(gene(w), fill_value=npz_bytes(np.array(7))), "fill value 7"),
     Case("gene sections differ", wrong_sections, "another number of sections"),

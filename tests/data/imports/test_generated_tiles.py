@@ -9,7 +9,16 @@ import pytest
 from teramind_data.errors import InputError
 from teramind_data.imports.generated_tiles import to_bytes
 from teramind_data.store import create_brain, open_brain
-from tests.data.imports.conftest import CELLS, GENES, SECTIONS, World, core_of, stem_of, write_zip, zarr_members
+from tests.data.imports.conftest import (
+    CELLS,
+    GENES,
+    SECTIONS,
+    World,
+    core_of,
+    stem_of,
+    write_zip,
+    zarr_members,
+)
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -24,7 +33,7 @@ def generated(tmp_path: Path) -> tuple[Path, np.ndarray]:
     for cell in CELLS:
         core = core_of(cell)
         values = rng.uniform(-1, 1, (2 * SECTIONS, 256, 256)).astype(np.float16)
-        values[0, 0, :2] = (-1, 1) * 128
+        values[0, 0, 0::2], values[0, 0, 1::2] = -1, 1
         write_zip(folder / f"{stem_of(core, 0)}.zip", zarr_members(values, (2, 128, 256)))
         scaled = np.clip((values.astype(np.float64) + 1) * 127.5, 0, 255).astype(np.uint8)
         whole[(..., *core.slices)] = scaled.reshape(2, SECTIONS, 256, 256)
@@ -45,7 +54,7 @@ def test_tiles_stand_where_their_names_say(
     assert int(np.abs(brain.morphology[:].astype(int) - whole).max()) <= 1
     assert float((brain.morphology[:] != whole).mean()) < 1e-4
     assert brain.morphology[0, 0, 256, 512] == 0
-    assert brain.morphology[0, 0, 257, 512] == 255
+    assert brain.morphology[0, 0, 256, 513] == 255
 
 
 def test_like_lends_what_a_report_compares(

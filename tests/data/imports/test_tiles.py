@@ -22,9 +22,7 @@ Run = Callable[..., tuple[int, str, str]]
 @pytest.fixture(scope="module")
 def atlas(world: World, tmp_path_factory: pytest.TempPathFactory) -> Brain:
     out = tmp_path_factory.mktemp("stores") / "atlas.zarr"
-    done, brain = import_tiles(
-        TilesConfig(world.genes, world.tiles, str(out), str(world.panel)), tissue_mask
-    )
+    done, brain = import_tiles(TilesConfig(world.genes, world.tiles, str(out), str(world.panel)), tissue_mask)
     assert done
     return brain
 
@@ -68,9 +66,7 @@ def test_a_small_budget_writes_the_same_shards(world: World, atlas: Brain, tmp_p
     grid = read_folder(world.genes, ".npz", margins=True)
     TileImages(world.tiles, grid, "|u1", lambda _, values: values).write(writer, lambda: None, budget=1)
     assert not writer.pending("morphology")
-    np.testing.assert_array_equal(
-        open_brain(writer.url, incomplete=True).morphology[:], atlas.morphology[:]
-    )
+    np.testing.assert_array_equal(open_brain(writer.url, incomplete=True).morphology[:], atlas.morphology[:])
 
 
 def test_sections_table_and_provenance(world: World, atlas: Brain) -> None:
@@ -106,7 +102,9 @@ def test_a_tile_among_neighbours_owns_its_core_alone(tmp_path: Path) -> None:
     assert grid.owned(grid.tiles[2, 2]) is None
 
 
-def test_genes_alone_make_an_expression_store(world: World, atlas: Brain, tmp_path: Path, run_command: Run) -> None:
+def test_genes_alone_make_an_expression_store(
+    world: World, atlas: Brain, tmp_path: Path, run_command: Run
+) -> None:
     out = tmp_path / "genes.zarr"
     code, text, _ = run_command("import-tiles", world.genes, out, "--panel", world.panel, "--spacing-um", 100)
     assert code == 0
@@ -117,7 +115,9 @@ def test_genes_alone_make_an_expression_store(world: World, atlas: Brain, tmp_pa
     assert brain.z_spacing_um == 100
 
 
-def test_again_does_nothing_and_other_settings_are_refused(world: World, tmp_path: Path, run_command: Run) -> None:
+def test_again_does_nothing_and_other_settings_are_refused(
+    world: World, tmp_path: Path, run_command: Run
+) -> None:
     out = tmp_path / "a.zarr"
     words = ("import-tiles", world.genes, world.tiles, out, "--panel", world.panel)
     assert run_command(*words)[0] == 0
@@ -154,12 +154,10 @@ def test_an_unfinished_import_is_continued(world: World, atlas: Brain, tmp_path:
 
 def test_a_canvas_that_was_asked_for_cuts_margins(world: World, tmp_path: Path, run_command: Run) -> None:
     out = tmp_path / "a.zarr"
-    code, _, _ = run_command(
-        "import-tiles", world.genes, out, "--panel", world.panel, "--canvas", "768,784"
-    )
+    code, _, _ = run_command("import-tiles", world.genes, out, "--panel", world.panel, "--canvas", "768,784")
     assert code == 0
     brain = open_brain(out)
-    z, y, x, gene = expected(world)
+    _, y, x, _ = expected(world)
     assert brain.canvas == (768, 784)
     assert brain.molecules.total == int(((y < 768) & (x < 784)).sum())
     assert brain.provenance["off_canvas_left_out"] > 0
