@@ -1,12 +1,23 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from teramind_data.errors import MissingInputError, OutputExistsError, PanelError
-from teramind_data.panel import Panel, canonical, intersect, is_control, read_panel, write_panel
+from teramind_data.panel import (
+    Panel,
+    canonical,
+    choose,
+    intersect,
+    is_control,
+    match,
+    read_aliases,
+    read_panel,
+    write_panel,
+)
 
 
 def test_positions_ignore_case_and_keep_the_order_asked_for() -> None:
@@ -102,3 +113,105 @@ def test_unreadable_panels_say_what_is_wrong(tmp_path: Path) -> None:
     (tmp_path / "e.csv").write_text("gene\n")
     with pytest.raises(PanelError, match=r"panel is empty: .*e\.csv"):
         read_panel(tmp_path / "e.csv")
+
+
+def test_the_real_intersection_is_the_same_from_any_spelling(reference_dir: Path) -> None:
+    main, supp = (read_panel(reference_dir / "panels" / f"{n}.csv") for n in ("main_500", "supp_500"))
+    common = intersect([main, supp])
+    assert list(common) == [gene for gene in main if gene in supp]
+    assert common.fingerprint == intersect([main, Panel(tuple(g.upper() for g in supp))]).fingerprint
+    assert set(map(canonical, common)) == set(map(canonical, intersect([supp, main])))
+    fit = match(supp.genes, main)
+    assert (len(fit.found), len(fit.missing), len(fit.extra)) == (229, 271, 271)
+
+
+def test_a_match_says_what_is_dropped_and_why() -> None:
+    panel = Panel(("Th", "Marchf4", "Gad1", "Aqp4"))
+    fit = match(("gad1", "Blank-1", "March4", "Cldn5", "Th", "TH", "NegControlProbe_1"), panel)
+    assert fit.found == {"Th": "Th", "Marchf4": "March4", "Gad1": "gad1"}
+    assert fit.by_case == {"Gad1": "gad1"}
+    assert fit.by_alias == {"Marchf4": "March4"}
+    assert (fit.missing, fit.extra) == (("Aqp4",), ("Cldn5",))
+    assert (fit.controls, fit.doubled) == (("Blank-1", "NegControlProbe_1"), ("TH",))
+
+
+def test_missing_genes_are_left_out_only_where_allowed() -> None:
+    own, wanted = Panel(("a", "b", "Old")), Panel(("New", "C", "B"))
+    with pytest.raises(PanelError, match=r"brain lacks genes.*all 3.*missing New, C\)\..*--allow-missing"):
+        choose(own, wanted)
+    panel, missing = choose(own, wanted, allow_missing=True)
+    assert (panel.genes, missing) == (("B",), ("New", "C"))
+    panel, missing = choose(own, wanted, {"old": "New"}, allow_missing=True)
+    assert (panel.genes, missing) == (("New", "B"), ("C",))
+    with pytest.raises(PanelError, match="one species"):
+        choose(own, Panel(("x",)), allow_missing=True)
+
+
+def test_aliases_are_added_by_a_table(tmp_path: Path) -> None:
+    file = tmp_path / "a.csv"
+    file.write_text("alias,gene,why\nOldOne,NewOne,renamed\n")
+    table = read_aliases(file)
+    assert canonical("OLDONE", table) == "newone"
+    assert canonical("March4", table) == "marchf4"
+    assert intersect([Panel(("NewOne", "b")), Panel(("oldone",))], table).genes == ("NewOne",)
+    for text, says in (
+        ("old,new\na,b\n", "lacks columns.*alias, gene"),
+        ("", "lacks columns.*nothing"),
+        ("alias,gene\na,\n", "empty name"),
+        ("alias,gene\na,b\nA,c\n", "two genes"),
+        ("alias,gene\na,b\nb,c\n", "from name to name.*a, b, c"),
+    ):
+        file.write_text(text)
+        with pytest.raises(PanelError, match=says):
+            read_aliases(file)
+    with pytest.raises(MissingInputError):
+        read_aliases(tmp_path / "none.csv")
+
+
+@pytest.fixture
+def run(capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    from teramind_data.cli import app
+    from teramind_data.console import run_cli
+
+    def call(*words: object) -> tuple[int, str, str]:
+        try:
+            code = run_cli(app, [str(word) for word in words])
+        except SystemExit as stop:
+            code = stop.code
+        done = capfd.readouterr()
+        return int(code or 0), done.out, done.err
+
+    return call
+
+
+def test_check_shows_sources_side_by_side(tmp_path: Path, run: Callable[..., tuple[int, str, str]]) -> None:
+    (tmp_path / "a.csv").write_text("gene\nTh\nGad1\nBlank-1\nMarchf4\nOnlyA\n")
+    (tmp_path / "b.txt").write_text("March4\nTH\nBlank-7\nBlank-8\ngad1\nRenamed\n")
+    folder = tmp_path / "raw" / "s_000"
+    (folder / "images").mkdir(parents=True)
+    (folder / "cell_by_gene.csv").write_text("cell,Gad1,Th,March4,Blank-2\n")
+    sources = [tmp_path / "a.csv", tmp_path / "b.txt", tmp_path / "raw"]
+    code, out, err = run("panel", "check", *sources)
+    assert (code, err) == (0, "")
+    assert "a.csv: 5 names, 4 genes, 3 of 3" in out
+    assert "b.txt: 6 names, 4 genes, 3 of 3" in out
+    assert "raw: 4 names, 3 genes, 3 of 3" in out
+    assert "  dropped as blanks and controls (2): Blank-7, Blank-8\n" in out
+    assert "  dropped, not in all sources (1): OnlyA\n" in out
+    assert "  matched in another case (2): TH = Th, gad1 = Gad1\n" in out
+    assert "  matched by alias (1): March4 = Marchf4\n" in out
+    (tmp_path / "aliases.csv").write_text("alias,gene\nRenamed,OnlyA\n")
+    panel = sources[0]
+    code, out, err = run(
+        "panel", "check", *sources[:2], "--panel", panel, "--aliases", tmp_path / "aliases.csv"
+    )
+    assert (code, err) == (0, "")
+    assert "Renamed = OnlyA" in out
+    code, out, err = run("panel", "check", *sources, "--panel", panel)
+    assert code == 2
+    assert "  missing (1): OnlyA\n" in out
+    assert err.count("\n") == 1
+    assert "genes are missing from the panel" in err
+    assert "b.txt" in err
+    code, out, _ = run("panel", "intersect", *sources[:2], "--aliases", tmp_path / "aliases.csv")
+    assert out.split() == ["Th", "Gad1", "Marchf4", "OnlyA"]

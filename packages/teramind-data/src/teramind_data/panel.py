@@ -133,15 +133,16 @@ class Panel:
         return {canonical(name, aliases): position for position, name in enumerate(self.genes)}
 
 
-def intersect(panels: Sequence[Panel]) -> Panel:
-    """Genes common to all panels, in the order (and spelling) of the first.
+def intersect(panels: Sequence[Panel], aliases: Mapping[str, str] | None = None) -> Panel:
+    """Genes common to all panels, in the order (and spelling) of the first; ``aliases`` as in ``canonical``.
 
     Raises:
         PanelError: where no panel is given or nothing is common.
     """
     if not panels:
         raise PanelError("no panel to intersect", expected="at least one")
-    common = tuple(gene for gene in panels[0] if all(gene in panel for panel in panels[1:]))
+    others = [panel.lookup(aliases) for panel in panels[1:]]
+    common = tuple(gene for gene in panels[0] if all(canonical(gene, aliases) in other for other in others))
     if not common:
         sizes = ", ".join(str(len(panel)) for panel in panels)
         raise PanelError(
@@ -153,38 +154,130 @@ def intersect(panels: Sequence[Panel]) -> Panel:
     return Panel(common)
 
 
-def read_panel(path: str | os.PathLike[str]) -> Panel:
-    """Read a panel: a CSV with a column ``gene``, or plain text with one gene a line (``#`` starts a comment).
+@dataclass(frozen=True)
+class Match:
+    """How the names of a source fit a panel.
 
-    Controls (blanks) are dropped.
+    found: panel's gene to the source's name. missing: the panel's genes that the source lacks. controls: blanks and
+    negative controls of the source. extra: its other genes, not in the panel. doubled: names of a gene met before.
+    """
+
+    found: Mapping[str, str]
+    missing: tuple[str, ...]
+    controls: tuple[str, ...]
+    extra: tuple[str, ...]
+    doubled: tuple[str, ...]
+
+    @property
+    def by_case(self) -> Mapping[str, str]:
+        """Those found under another case: panel's gene to the source's name."""
+        return {g: n for g, n in self.found.items() if g != n and g.lower() == n.lower()}
+
+    @property
+    def by_alias(self) -> Mapping[str, str]:
+        """Those found under another name."""
+        return {g: n for g, n in self.found.items() if g.lower() != n.lower()}
+
+
+def match(names: Sequence[str], panel: Panel, aliases: Mapping[str, str] | None = None) -> Match:
+    """Fit the names of a source (controls included) to a panel; ``aliases`` as in ``canonical``."""
+    wanted = {canonical(gene, aliases): gene for gene in panel}
+    controls, extra, doubled = [], [], []
+    found: dict[str, str] = {}
+    met: set[str] = set()
+    for name in (name.strip() for name in names):
+        key = canonical(name, aliases)
+        if not name or is_control(name):
+            controls.append(name)
+        elif key in met:
+            doubled.append(name)
+        elif key in wanted:
+            found[wanted[key]] = name
+        else:
+            extra.append(name)
+        met.add(key)
+    return Match(
+        {gene: found[gene] for gene in panel if gene in found},
+        tuple(gene for gene in panel if gene not in found),
+        tuple(controls),
+        tuple(extra),
+        tuple(doubled),
+    )
+
+
+def choose(
+    own: Panel, wanted: Panel, aliases: Mapping[str, str] | None = None, *, allow_missing: bool = False
+) -> tuple[Panel, tuple[str, ...]]:
+    """The genes of ``wanted`` (in its order and spelling) that ``own`` has, and those it lacks.
+
+    Lacking genes are left out, never filled with zeros that would read as measured.
 
     Raises:
-        MissingInputError: where there is no such file.
-        PanelError: where it is not readable as text or holds no panel.
+        PanelError: where genes are lacking and ``allow_missing`` is not set, or where none is left.
     """
-    try:
-        return Panel(tuple(name for name in read_names(path) if not is_control(name)))
-    except PanelError as error:
-        if error.where == Path(path):
-            raise
-        raise PanelError(error.what, where=Path(path), found=error.found, remedy=error.remedy) from None
+    fit = match(own.genes, wanted, aliases)
+    if fit.missing and not (allow_missing and fit.found):
+        raise PanelError(
+            "brain lacks genes of the panel",
+            expected=f"all {len(wanted)} genes asked for",
+            found=f"{len(fit.found)}; missing {_shown(fit.missing)}",
+            remedy="Take the common genes (teramind-data panel intersect), name aliases, or pass --allow-missing"
+            if fit.found
+            else "Check that both are of one species and that names are gene symbols",
+        )
+    return Panel(tuple(fit.found)), fit.missing
+
+
+def _shown(names: Sequence[str], most: int = 8) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def read_aliases(path: str | os.PathLike[str]) -> dict[str, str]:
+    """The alias table with a file's added: a CSV with columns ``alias`` and ``gene`` (current name).
+
+    Raises:
+        MissingInputError, PanelError: no such file, no such columns, a name with two genes, or a chain of names.
+    """
+    file = Path(path)
+    rows = _rows(file)
+    header = [cell.strip().lower() for cell in rows[0]] if rows else []
+    if "alias" not in header or "gene" not in header:
+        raise PanelError(
+            "alias table lacks columns",
+            where=file,
+            expected="alias, gene",
+            found=", ".join(header) or "nothing",
+            remedy="Name the columns alias (other name) and gene (current name)",
+        )
+    at, to = header.index("alias"), header.index("gene")
+    own: dict[str, str] = {}
+    for row in rows[1:]:
+        alias, gene = (row[i].strip() if len(row) > i else "" for i in (at, to))
+        if not alias or not gene:
+            raise PanelError("alias table has an empty name", where=file, found=", ".join(row))
+        if own.setdefault(alias.lower(), gene).lower() != gene.lower():
+            raise PanelError("alias table gives a name two genes", where=file, found=alias)
+    table = {**ALIASES, **own}
+    chained = next(
+        (name for name, gene in table.items() if table.get(gene.lower(), gene).lower() != gene.lower()), None
+    )
+    if chained is not None:
+        raise PanelError(
+            "alias table leads from name to name",
+            where=file,
+            found=f"{chained}, {table[chained]}, {table[table[chained].lower()]}",
+            remedy="Give each alias the current name",
+        )
+    return table
 
 
 def read_names(path: str | os.PathLike[str]) -> tuple[str, ...]:
-    """All names of a panel file in its order, controls too: for data whose channels are counted by the file's lines.
+    """The names in a panel file as they are, controls included: a CSV with a column ``gene``, or one name a line.
 
-    Raises:
-        MissingInputError: where there is no such file.
-        PanelError: where it is not readable as text.
+    ``#`` starts a comment line. Raises MissingInputError or PanelError as ``read_panel``.
     """
     file = Path(path)
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise MissingInputError("panel not found", where=file, remedy="Check the path") from None
-    except (UnicodeDecodeError, IsADirectoryError):
-        raise PanelError("panel is not a text file", where=file, expected="CSV or one gene a line") from None
-    rows = [row for row in csv.reader(text.splitlines()) if row and not row[0].lstrip().startswith("#")]
+    rows = _rows(file)
     if rows:
         header = [cell.strip().lower() for cell in rows[0]]
         if "gene" in header:
@@ -198,7 +291,37 @@ def read_names(path: str | os.PathLike[str]) -> tuple[str, ...]:
                 found=", ".join(rows[0]),
                 remedy="Name the column of gene symbols 'gene'",
             )
-    return tuple(name for row in rows if (name := row[0].strip()))
+    return tuple(name for name in (row[0].strip() for row in rows) if name)
+
+
+def _rows(file: Path) -> list[list[str]]:
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise MissingInputError("panel not found", where=file, remedy="Check the path") from None
+    except (UnicodeDecodeError, IsADirectoryError):
+        raise PanelError("panel is not a text file", where=file, expected="CSV or one gene a line") from None
+    try:
+        return [row for row in csv.reader(text.splitlines()) if row and not row[0].lstrip().startswith("#")]
+    except csv.Error as error:
+        raise PanelError("panel is not a text file", where=file, expected="CSV", found=error) from None
+
+
+def read_panel(path: str | os.PathLike[str]) -> Panel:
+    """Read a panel: a CSV with a column ``gene``, or plain text with one gene a line (``#`` starts a comment).
+
+    Controls (blanks) are dropped.
+
+    Raises:
+        MissingInputError: where there is no such file.
+        PanelError: where it is not readable as text or holds no panel.
+    """
+    file = Path(path)
+    names = read_names(file)
+    try:
+        return Panel(tuple(name for name in names if not is_control(name)))
+    except PanelError as error:
+        raise PanelError(error.what, where=file, found=error.found, remedy=error.remedy) from None
 
 
 def write_panel(path: str | os.PathLike[str], panel: Panel, *, overwrite: bool = False) -> None:

@@ -242,12 +242,19 @@ def table_genes(folder: SectionFolder) -> tuple[str, ...]:
     """Genes in the header of ``cell_by_gene.csv``, in its order, controls dropped; empty without the file."""
     if folder.cell_by_gene is None:
         return ()
+    return tuple(name for name in table_names(folder.cell_by_gene) if not is_control(name))
+
+
+def table_names(table: Path) -> tuple[str, ...]:
+    """Names in the header of a cell-by-gene table, controls included; empty without the file."""
+    if not table.is_file():
+        return ()
     try:
-        with folder.cell_by_gene.open(encoding="utf-8-sig", newline="") as handle:
+        with table.open(encoding="utf-8-sig", newline="") as handle:
             header = next(csv.reader(handle), [])
     except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError("gene table is not readable", where=folder.cell_by_gene, found=error) from error
-    return tuple(name for name in header[1:] if name.strip() and not is_control(name))
+        raise InputError("gene table is not readable", where=table, found=error) from error
+    return tuple(name for name in header[1:] if name.strip())
 
 
 def collect_panel(
@@ -278,4 +285,5 @@ __all__ = [
     "scan_transcripts",
     "stream_transcripts",
     "table_genes",
+    "table_names",
 ]

@@ -158,6 +158,10 @@ def _parse(node: object, place: str, depth: int) -> Transform:
         return _parse_affine3d(node, place)
     if kind == "ThinplateSplineTransform":
         return _parse_spline(node, place)
+    if kind == "BoundedRealTransform":
+        # The bounds only spare a viewer from computing what it does not show; the inverse has none. Beyond them the
+        # transform goes on, so that forward and inverse agree everywhere.
+        _check_bounds(node, place)
     if kind in _WRAPPERS:
         key = _WRAPPERS[kind]
         return _parse(_member(node, key, place), f"{place}.{key}", depth + 1)
@@ -184,6 +188,17 @@ _WRAPPERS = {
     "WrappedIterativeInvertibleRealTransform": "wrappedTransform",
     "BoundedRealTransform": "realTransform",
 }
+
+
+def _check_bounds(node: dict[str, Any], place: str) -> None:
+    low, high = (_numbers(_member(node, key, place), place) for key in ("interval_min", "interval_max"))
+    if low.ndim != 1 or low.shape != high.shape or (low > high).any():
+        raise RegistrationError(
+            "bounds of a transform make no interval",
+            where=f"at {place}",
+            expected="interval_min below interval_max, of as many numbers",
+            found=f"{low.tolist()} and {high.tolist()}",
+        )
 
 
 def _parse_affine3d(node: dict[str, Any], place: str) -> Transform:

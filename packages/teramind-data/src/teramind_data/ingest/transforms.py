@@ -34,6 +34,10 @@ class Transform(Protocol):
         """Map points back; RegistrationError where that is not possible."""
         ...
 
+    def jacobian(self, xy: Points) -> NDArray[np.float64]:
+        """Derivatives ``(n, 2, 2)`` of ``forward``: ``[i, a, b]`` is d out_a / d in_b at point i."""
+        ...
+
 
 @dataclass(frozen=True)
 class Affine:
@@ -64,6 +68,10 @@ class Affine:
     def inverse(self, xy: Points) -> Points:
         """Map ``(n, 2)`` points back (exact up to rounding)."""
         return self.inverted().forward(xy)
+
+    def jacobian(self, xy: Points) -> NDArray[np.float64]:
+        """The same matrix for every point."""
+        return np.broadcast_to(self.matrix[:, :2], (len(xy), 2, 2))
 
     def inverted(self) -> Affine:
         """The inverse as an affine."""
@@ -104,6 +112,7 @@ class ThinPlateSpline:
             )
         if not (np.isfinite(source).all() and np.isfinite(target).all()):
             raise RegistrationError("spline landmarks are not finite", remedy="Export the registration again")
+        self.source, self.target = source, target
         # A similarity of the source leaves the interpolant as it is and conditions the system.
         self._centre = source.mean(axis=0)
         self._scale = float(np.sqrt(((source - self._centre) ** 2).sum(axis=1).mean())) or 1.0
@@ -237,6 +246,14 @@ def _solve_2x2(matrix: NDArray[np.float64], right: Points) -> Points:
     return np.where(safe[:, None], newton, gradient)
 
 
+def _inverse_2x2(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Inverses of n small matrices; infinite where one is singular."""
+    a, b, c, d = matrix[:, 0, 0], matrix[:, 0, 1], matrix[:, 1, 0], matrix[:, 1, 1]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        scale = 1.0 / (a * d - b * c)
+        return np.stack([d, -b, -c, a], axis=-1).reshape(-1, 2, 2) * scale[:, None, None]
+
+
 @dataclass(frozen=True)
 class Inverse:
     """A transform read backwards."""
@@ -250,6 +267,10 @@ class Inverse:
     def inverse(self, xy: Points) -> Points:
         """Map points by the wrapped transform."""
         return self.of.forward(xy)
+
+    def jacobian(self, xy: Points) -> NDArray[np.float64]:
+        """The inverse matrices of the wrapped transform's, where it takes its points to these."""
+        return _inverse_2x2(self.of.jacobian(self.of.inverse(xy)))
 
 
 @dataclass(frozen=True)
@@ -265,6 +286,14 @@ class Sequence:
     def inverse(self, xy: Points) -> Points:
         """Map points back through every part, last first."""
         return reduce(lambda points, part: part.inverse(points), reversed(self.parts), xy)
+
+    def jacobian(self, xy: Points) -> NDArray[np.float64]:
+        """The product of the parts' derivatives along the way (chain rule)."""
+        out: NDArray[np.float64] = np.broadcast_to(np.eye(2), (len(xy), 2, 2))
+        for part in self.parts:
+            out = part.jacobian(xy) @ out
+            xy = part.forward(xy)
+        return out
 
 
 def chain(*transforms: Transform) -> Transform:
