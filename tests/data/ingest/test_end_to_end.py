@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from teramind_data.errors import IncompleteStoreError, InputError, OutputExistsError
-from teramind_data.ingest import build
+from teramind_data.ingest import build, tasks
 from teramind_data.ingest.build import ingest
 from teramind_data.ingest.plan import IngestConfig
 from teramind_data.phantom import PhantomConfig, section_truth
@@ -270,7 +270,7 @@ def test_bad_input_met_while_writing_leaves_nothing(
     def broken(*_: object) -> None:
         raise InputError("image is truncated or damaged", where="tile 3")
 
-    monkeypatch.setattr(build, "pull", broken)
+    monkeypatch.setattr(tasks, "pull", broken)
     with pytest.raises(InputError):
         ingest(IngestConfig(raw=raw_brain, out=str(tmp_path / "A.zarr")))
     assert os.listdir(tmp_path) == []

@@ -18,6 +18,10 @@ Example:
   teramind-data ingest demo/phantom/raw/A demo/A.zarr
 
   teramind-data ingest RAW OUT.zarr --manifest manifest.yaml --panel shared.csv
+
+  teramind-data ingest RAW OUT.zarr --workers 8 --memory 3GiB
+
+  teramind-data ingest RAW OUT.zarr --scheduler tcp://host:8786
 """
 
 
@@ -31,12 +35,21 @@ def ingest(
     section_spacing: Annotated[
         float, typer.Option(help="um between sections, where no manifest gives z.")
     ] = 100.0,
+    memory: Annotated[str, typer.Option(help="What each worker may take; no canvas needs more.")] = "2GiB",
+    workers: Annotated[int, typer.Option(help="Processes of this machine.")] = 1,
+    scheduler: Annotated[
+        str | None, typer.Option(help="Run on this dask.distributed cluster instead (tcp://host:8786).")
+    ] = None,
+    scratch: Annotated[
+        Path | None, typer.Option(help="For intermediate files, seen by all workers [beside OUT].")
+    ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace a store of ours that is there.")
     ] = False,
 ) -> None:
     """Run the command (its help is `EXAMPLE`)."""
     from teramind_data.ingest.build import ingest as build
+    from teramind_data.ingest.memory import parse_bytes
     from teramind_data.ingest.plan import IngestConfig
 
     config = IngestConfig(
@@ -46,6 +59,10 @@ def ingest(
         panel=panel,
         section_spacing_um=section_spacing,
         overwrite=overwrite,
+        memory=parse_bytes(memory),
+        workers=workers,
+        scheduler=scheduler,
+        scratch=scratch,
     )
     outcome, brain = build(config)
     if outcome == "up to date":

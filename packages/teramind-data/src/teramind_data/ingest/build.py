@@ -1,38 +1,29 @@
 """The whole of ingest: a brain's raw sections in, an atlas store out.
 
 The inputs are found and checked, transcripts laid out by place in a scratch folder and the intensity windows measured
-before the output exists. Then the store is written shard by shard and declared complete last. Memory is bounded by a
-shard and a row of tiles, not by the canvas.
+before the output exists. Then the store is written shard by shard, by tasks that may run anywhere and twice, and
+declared complete last. Memory is bounded by a budget, not by the canvas.
 """
 
 from __future__ import annotations
 
-import os
 import shutil
-import tempfile
+import uuid
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
-from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-import numpy as np
 from numpy.typing import NDArray
 
-from teramind_data.console import progress
-from teramind_data.errors import InputError, OutputExistsError, PanelError, TeramindError
-from teramind_data.geometry import BIN_PX, Box, ceil_div, tiles
-from teramind_data.ingest import merscope
-from teramind_data.ingest.intensity import Histogram, Window
-from teramind_data.ingest.plan import IngestConfig, Plan, PlannedSection, make_plan
+from teramind_data.errors import InputError, OutputExistsError, TeramindError
+from teramind_data.geometry import BIN_PX
+from teramind_data.ingest import tasks
+from teramind_data.ingest.measure import Measured, collect, measure
+from teramind_data.ingest.plan import IngestConfig, Plan, make_plan
 from teramind_data.ingest.provenance import provenance, section_registration, section_source
-from teramind_data.ingest.rasterize import bin_counts, pull, sample
-from teramind_data.ingest.regions import read_names, read_regions
-from teramind_data.ingest.slide import Slide
-from teramind_data.ingest.spill import TILE_PX, Spill
-from teramind_data.ingest.tissue import tissue_mask
-from teramind_data.panel import Panel
+from teramind_data.ingest.regions import check_regions, read_names
+from teramind_data.ingest.run import Runner, Serial, runner
+from teramind_data.ingest.scratch import scratch_folder
 from teramind_data.store import (
     Brain,
     BrainSpec,
@@ -42,34 +33,10 @@ from teramind_data.store import (
     open_brain,
     resume_brain,
     store_state,
+    tidy_store,
 )
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-CANVAS_STEP = 256
-RIM_PX = 2  # transcripts this little outside do not make the canvas a tile larger: registrations round
-HISTOGRAM_STEP = 2  # every 2nd pixel in y and x tells the intensity windows
-_HISTOGRAM_BLOCK = 512
-
 Outcome = Literal["written", "up to date"]
-
-
-@dataclass
-class Measured:
-    """What is known of a brain once its transcripts and intensities are read, before the store is begun."""
-
-    plan: Plan
-    panel: Panel
-    canvas: tuple[int, int]
-    origin_um: tuple[float, float]
-    spill: Spill
-    most_in_a_bin: int
-    windows: dict[str, Window]
-    counts: NDArray[np.int64]  # (sections, genes)
-    density: Callable[[int], NDArray[np.int64]]
-    qc: list[dict[str, Any]] = field(default_factory=list)
-    dropped: dict[str, int] = field(default_factory=dict)
 
 
 def ingest(config: IngestConfig) -> tuple[Outcome, Brain]:
@@ -85,30 +52,28 @@ def ingest(config: IngestConfig) -> tuple[Outcome, Brain]:
     state = _state(config)
     plan = make_plan(config)
     if state == "complete" and not config.overwrite:
-        brain = open_brain(config.out)
-        if brain.provenance.get("key") == plan.key:
-            return "up to date", brain
-        raise OutputExistsError(
-            "output exists and was made from other inputs",
-            where=config.out,
-            expected=plan.key[:12],
-            found=str(brain.provenance.get("key"))[:12],
-            remedy="Choose another name or pass --overwrite",
-        )
+        return "up to date", _same(config, plan)
     if state == "incomplete" and not config.overwrite:
-        found = open_brain(config.out, incomplete=True).provenance.get("key")
-        if found != plan.key:
-            raise OutputExistsError(
-                "output is an unfinished store of other inputs",
+        _check_key(config, plan, "output is an unfinished store of other inputs")
+    with (
+        scratch_folder(config.out, config.scratch) as folder,
+        runner(config.workers, config.scheduler) as where,
+    ):
+        if "://" in config.out and not isinstance(where, Serial) and config.out.startswith("memory:"):
+            raise InputError(
+                "a store in memory belongs to one process",
                 where=config.out,
-                expected=plan.key[:12],
-                found=str(found)[:12],
-                remedy="Choose another name or pass --overwrite",
+                remedy="Use one worker, or write elsewhere",
             )
-    with _scratch(config.out) as folder:
-        measured = measure(plan, Spill(folder))
-        _regions(measured)  # so that an annotation that does not fit is refused before the store is begun
-        return "written", _write(measured, fresh=state in ("absent", "empty"))
+        run = uuid.uuid4().hex
+        try:
+            measured = measure(plan, folder, run, where)
+            pages = _region_pages(
+                measured
+            )  # an annotation that does not fit is refused before the store is begun
+            return "written", _write(measured, _Run(run, folder, where, pages), state in ("absent", "empty"))
+        finally:
+            tasks.release()
 
 
 def _state(config: IngestConfig) -> str:
@@ -124,208 +89,51 @@ def _state(config: IngestConfig) -> str:
     return state
 
 
-@contextmanager
-def _scratch(out: str) -> Iterator[Path]:
-    """A scratch folder beside a local output (same disk), removed at the end, whatever happens."""
-    parent, name = None, "teramind"
-    if "://" not in out:
-        path = Path(out).absolute()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        parent, name = path.parent, path.name
-        for stale in parent.glob(f".{name}.scratch-*"):
-            if not _alive(stale.name.rsplit("-", 2)[-2]):
-                shutil.rmtree(stale, ignore_errors=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{name}.scratch-{os.getpid()}-", dir=parent))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+def _same(config: IngestConfig, plan: Plan) -> Brain:
+    """The complete store that is there, if it was made from these inputs."""
+    _check_key(config, plan, "output exists and was made from other inputs")
+    tidy_store(config.out)
+    return open_brain(config.out)
 
 
-def _alive(pid: str) -> bool:
-    try:
-        os.kill(int(pid), 0)
-    except (ValueError, ProcessLookupError):
-        return False
-    except PermissionError:
-        return True
-    return True
+def _check_key(config: IngestConfig, plan: Plan, complaint: str) -> None:
+    found = open_brain(config.out, incomplete=True).provenance.get("key")
+    if found != plan.key:
+        raise OutputExistsError(
+            complaint,
+            where=config.out,
+            expected=plan.key[:12],
+            found=str(found)[:12],
+            remedy="Choose another name or pass --overwrite",
+        )
 
 
-def measure(plan: Plan, spill: Spill) -> Measured:
-    """Read all transcripts, fix canvas and panel, and find the intensity windows."""
-    with progress(len(plan.sections), "transcripts", "sections") as advance:
-        for section in plan.sections:
-            spilled = spill.add(section)
-            if not spilled.placed:
-                raise InputError(
-                    "section has no usable transcripts",
-                    where=section.folder.transcripts,
-                    expected="rows of genes with finite global_x and global_y",
-                    found=f"{spilled.count.rows} rows, {spilled.count.controls} controls, "
-                    f"{spilled.count.not_finite} without a place",
-                    remedy="Restore the file, or exclude the section in the manifest and say why",
-                )
-            advance()
-    shift, canvas = _canvas(plan, spill)
-    panel = _panel(plan, spill)
-    codes = spill.names.to_panel(panel)
-    spill.settle(shift, canvas, codes)
-    most, counts = _count(plan, spill, len(panel))
-    origin = tuple(plan.origin_um[i] + shift[i] * plan.pixel_size_um for i in (0, 1))
+class _Run:
+    """This run: its name, where it puts what does not outlive it, where its tasks run, and the annotation's pages."""
 
-    def density(section: int) -> NDArray[np.int64]:
-        return _density(spill, section, canvas)
-
-    windows, qc = _windows(plan, shift, canvas, density)
-    return Measured(
-        plan=plan,
-        panel=panel,
-        canvas=canvas,
-        origin_um=(origin[0], origin[1]),
-        spill=spill,
-        most_in_a_bin=most,
-        windows=windows,
-        counts=counts,
-        density=density,
-        qc=qc,
-        dropped={name: 0 for name, code in zip(spill.names.names, codes, strict=True) if code < 0},
-    )
+    def __init__(self, name: str, scratch: Path, where: Runner, pages: tuple[int, ...]) -> None:
+        self.name = name
+        self.scratch = scratch
+        self.where = where
+        self.pages = pages
 
 
-def _canvas(plan: Plan, spill: Spill) -> tuple[tuple[int, int], tuple[int, int]]:
-    """The canvas's corner in plane pixels and its size.
-
-    Given in the manifest; else from the plane's origin (moved up or left by whole tiles where transcripts lie before
-    it) to the last transcript, rounded up to a multiple of 256.
-    """
-    low = [min(section.low[i] for section in spill.sections) for i in (0, 1)]
-    high = [max(section.high[i] for section in spill.sections) for i in (0, 1)]
-    if plan.manifest.canvas is not None:
-        canvas, shift = plan.manifest.canvas, (0, 0)
-        for section, spilled in zip(plan.sections, spill.sections, strict=True):
-            area = Box(spilled.low[0], spilled.high[0] + 1, spilled.low[1], spilled.high[1] + 1)
-            if area.clip(canvas) is None:
-                raise InputError(
-                    "section lies outside the canvas",
-                    where=section.registration or section.folder.path,
-                    expected=f"transcripts in {Box.from_shape(canvas)}",
-                    found=f"in {area}",
-                    remedy="Check the registration's direction and units, origin_um and canvas in the manifest",
-                )
-        return shift, canvas
-    corner = [0, 0]
-    if plan.manifest.origin_um is None:
-        corner = [0 if edge >= -RIM_PX else (edge + RIM_PX) // CANVAS_STEP * CANVAS_STEP for edge in low]
-    size = [
-        max(CANVAS_STEP, ceil_div(edge + 1 - RIM_PX - start, CANVAS_STEP) * CANVAS_STEP)
-        for edge, start in zip(high, corner, strict=True)
-    ]
-    return (corner[0], corner[1]), (size[0], size[1])
-
-
-def _panel(plan: Plan, spill: Spill) -> Panel:
-    own = merscope.collect_panel(
-        (merscope.table_genes(section.folder) for section in plan.sections), spill.names.names
-    )
-    if plan.panel is None:
-        return own
-    try:
-        own.positions(plan.panel)
-    except PanelError as error:
-        raise PanelError(
-            "brain lacks genes of the panel",
-            where=plan.config.panel,
-            expected=error.expected,
-            found=error.found,
-            remedy="Take the common genes (teramind-data panel intersect) or another panel",
-        ) from None
-    return plan.panel
-
-
-def _count(plan: Plan, spill: Spill, genes: int) -> tuple[int, NDArray[np.int64]]:
-    """Most molecules of one gene in one bin, and molecules of each gene in each section."""
-    most = 0
-    counts = np.zeros((len(plan.sections), genes), np.int64)
-    for section in plan.sections:
-        for row in spill.tile_rows(section.index):
-            counts[section.index] += np.bincount(row.gene, minlength=genes)
-            if len(row):
-                columns = row.x // BIN_PX
-                flat = (row.gene * (TILE_PX // BIN_PX) + row.y % TILE_PX // BIN_PX) * (
-                    columns.max() + 1
-                ) + columns
-                most = max(most, int(np.unique(flat, return_counts=True)[1].max()))
-    return most, counts
-
-
-def _density(spill: Spill, section: int, canvas: tuple[int, int]) -> NDArray[np.int64]:
-    """Molecules of all genes in each bin of a section, ``(y/16, x/16)``."""
-    out = np.zeros((canvas[0] // BIN_PX, canvas[1] // BIN_PX), np.int64)
-    for number, row in enumerate(spill.tile_rows(section)):
-        box = Box(number * TILE_PX, min((number + 1) * TILE_PX, canvas[0]), 0, canvas[1])
-        out[box.coarsen(BIN_PX).slices] = bin_counts(row.y, row.x, np.zeros(len(row), np.int64), 1, box)[0]
-    return out
-
-
-def _windows(
-    plan: Plan,
-    shift: tuple[int, int],
-    canvas: tuple[int, int],
-    density: Callable[[int], NDArray[np.int64]],
-) -> tuple[dict[str, Window], list[dict[str, Any]]]:
-    """One window a stain for the whole brain, and each section's median intensity over tissue."""
-    total = {stain: Histogram() for stain in plan.stains}
-    qc: list[dict[str, Any]] = []
-    with progress(len(plan.sections), "intensity", "sections") as advance:
-        for section in plan.sections:
-            tissue = tissue_mask(density(section.index), plan.pixel_size_um)
-            numbers: dict[str, Any] = {}
-            for stain in plan.stains:
-                own = _tissue_histogram(section, stain, tissue, shift, canvas)
-                total[stain].levels += own.levels
-                if own.total:
-                    numbers[f"{stain}_median"] = own.percentile(50)
-            qc.append(numbers)
-            advance()
-    windows = {}
-    for stain in plan.stains:
-        given = plan.manifest.intensity.get(stain)
-        windows[stain] = total[stain].window(stain) if given is None else Window(*given)
-    return windows, qc
-
-
-def _tissue_histogram(
-    section: PlannedSection,
-    stain: str,
-    tissue: NDArray[np.uint8],
-    shift: tuple[int, int],
-    canvas: tuple[int, int],
-) -> Histogram:
-    histogram = Histogram()
-    with Slide(section.images[stain]) as slide:
-        for box in tiles(Box.from_shape(canvas), _HISTOGRAM_BLOCK):
-            mask = tissue[box.coarsen(BIN_PX).slices]
-            if mask.any():
-                counts = sample(slide, section.to_image, box.shift(*shift), HISTOGRAM_STEP)
-                fine = mask.repeat(BIN_PX // HISTOGRAM_STEP, 0).repeat(BIN_PX // HISTOGRAM_STEP, 1)
-                histogram.add(counts[fine.astype(bool)])
-    return histogram
-
-
-def _write(measured: Measured, fresh: bool) -> Brain:
+def _write(measured: Measured, run: _Run, fresh: bool) -> Brain:
     """Write the store; where this run began it, bad input found on the way leaves nothing of it."""
     writer = _begin(measured)
+    target = tasks.Target(run.name, writer.url)
     try:
-        _write_morphology(measured, writer)
-        _write_expression(measured, writer)
-        writer.write_molecules(_sorted_molecules(measured))
-        tissue = _write_labels(measured, writer)
-        writer.set_sections(_sections(measured, tissue))
+        _write_images(measured, writer, target, run.where)
+        _write_expression(measured, writer, target, run.where)
+        if not writer.has_molecules:
+            writer.write_molecules(_sorted_molecules(measured))
+        areas = _write_labels(measured, writer, target, run)
+        writer.set_sections(_sections(measured, areas))
         _write_elements(measured, writer.url)
         return writer.finish()
     except TeramindError:
         if fresh and "://" not in writer.url:
+            tasks.release()
             shutil.rmtree(writer.url, ignore_errors=True)
         raise
 
@@ -356,133 +164,84 @@ def _begin(measured: Measured) -> BrainWriter:
     return create_brain(config.out, spec, overwrite=config.overwrite)
 
 
-def _write_morphology(measured: Measured, writer: BrainWriter) -> None:
+def _write_images(measured: Measured, writer: BrainWriter, target: tasks.Target, where: Runner) -> None:
     plan = measured.plan
-    shift = _shift(measured)
-    pending = writer.pending("morphology")
-    with progress(len(pending), "images", "shards") as advance, ExitStack() as stack:
-        slides: dict[str, Slide] = {}
-        opened = -1
-        for z, box in pending:
-            if z != opened:
-                stack.close()
-                section, opened = plan.sections[z], z
-                slides = {stain: stack.enter_context(Slide(file)) for stain, file in section.images.items()}
-            out = np.empty((len(plan.stains), *box.shape), np.uint8)
-            for channel, stain in enumerate(plan.stains):
-                counts = pull(
-                    slides[stain], plan.sections[z].to_image, box.shift(*shift), plan.manifest.interpolation
-                )
-                out[channel] = measured.windows[stain].apply(counts)
-            writer.write("morphology", z, box, out)
-            advance()
+    task = tasks.WriteImages(
+        target, plan.sections, measured.frame.shift, measured.windows, plan.manifest.interpolation
+    )
+    for _ in collect(where, task, writer.pending("morphology"), ("images", "shards")):
+        pass
 
 
-def _shift(measured: Measured) -> tuple[int, int]:
-    """The canvas's corner in the plane pixels that S takes."""
-    origin, first, pixel = measured.origin_um, measured.plan.origin_um, measured.plan.pixel_size_um
-    return round((origin[0] - first[0]) / pixel), round((origin[1] - first[1]) / pixel)
-
-
-def _write_expression(measured: Measured, writer: BrainWriter) -> None:
-    genes, dtype = len(measured.panel), writer.spec.expression_dtype
-    pending = writer.pending("expression")
-    with progress(len(pending), "expression", "shards") as advance:
-        # Shards come row by row: the molecules of a row of shards are read once for all its columns.
-        for (z, y0, y1), row in groupby(pending, key=lambda unit: (unit[0], unit[1].y0, unit[1].y1)):
-            band = measured.spill.band(z, Box(y0, y1, 0, 1).refine(BIN_PX))
-            for _, bins in row:
-                counts = bin_counts(band.y, band.x, band.gene, genes, bins.refine(BIN_PX))
-                writer.write("expression", z, bins, counts.astype(dtype))
-                advance()
+def _write_expression(measured: Measured, writer: BrainWriter, target: tasks.Target, where: Runner) -> None:
+    task = tasks.WriteExpression(
+        target,
+        tuple(section.molecules for section in measured.sections),
+        len(measured.panel),
+        writer.spec.expression_dtype,
+        measured.limits,
+    )
+    for _ in collect(where, task, writer.pending("expression"), ("expression", "shards")):
+        pass
 
 
 def _sorted_molecules(measured: Measured) -> Iterator[tuple[int, NDArray[Any], NDArray[Any], NDArray[Any]]]:
-    for section in measured.plan.sections:
-        for row in measured.spill.tile_rows(section.index):
-            yield section.index, row.y, row.x, row.gene
+    for index, section in enumerate(measured.sections):
+        for batch in section.molecules.batches():
+            yield index, batch.y, batch.x, batch.gene
 
 
-def _write_labels(measured: Measured, writer: BrainWriter) -> NDArray[np.uint8]:
-    """Tissue and, where given, regions; returns the tissue ``(z, y/16, x/16)``."""
+def _write_labels(
+    measured: Measured, writer: BrainWriter, target: tasks.Target, run: _Run
+) -> dict[int, tasks.TissueArea]:
+    """Tissue and, where given, regions; returns how much tissue each section has."""
     plan = measured.plan
-    shape = (len(plan.sections), measured.canvas[0] // BIN_PX, measured.canvas[1] // BIN_PX)
-    tissue = np.zeros(shape, np.uint8)
-    brain = open_brain(writer.url, incomplete=True)
-    for section in plan.sections:
-        dapi = _bin_means(brain, writer, section.index) if "DAPI" in plan.stains else None
-        tissue[section.index] = tissue_mask(measured.density(section.index), plan.pixel_size_um, dapi)
-    _put_labels(writer, brain, "tissue", tissue, None)
-    regions = _regions(measured)
-    if regions is not None:
-        _put_labels(writer, brain, "regions", *regions)
-    return tissue
+    indices = [section.index for section in plan.sections]
+    if "tissue" not in writer.names:
+        writer.add_labels("tissue", "uint8")
+    density = tuple(section.density for section in measured.sections)
+    task = tasks.WriteTissue(target, run.scratch, density, plan.pixel_size_um, measured.limits)
+    areas = dict(collect(run.where, task, indices, ("tissue", "sections")))
+    if plan.regions is not None:
+        labels, names = plan.regions
+        if "regions" not in writer.names:
+            writer.add_labels("regions", "uint16", names=read_names(names))
+        regions = tasks.WriteRegions(target, labels, measured.canvas, run.pages)
+        for _ in collect(run.where, regions, indices, ("regions", "sections")):
+            pass
+    return areas
 
 
-def _regions(measured: Measured) -> tuple[NDArray[np.uint16], dict[int, str]] | None:
-    """The annotation ``(z, y/16, x/16)`` and its names; None where there is none."""
+def _region_pages(measured: Measured) -> tuple[int, ...]:
+    """The annotation's page of each section; empty where there is none."""
     plan = measured.plan
     if plan.regions is None:
-        return None
+        return ()
+    read_names(plan.regions[1])
     kept = tuple(i for i, entry in enumerate(plan.manifest.sections) if entry.exclude is None)
-    labels = read_regions(plan.regions[0], len(plan.manifest.sections), kept, measured.canvas)
-    return labels, read_names(plan.regions[1])
+    entries = len(plan.manifest.sections)
+    return check_regions(plan.regions[0], entries, kept, measured.canvas, plan.config.memory)
 
 
-def _put_labels(
-    writer: BrainWriter, brain: Brain, name: str, array: NDArray[Any], names: dict[int, str] | None
-) -> None:
-    """Write a label image; a continued run finds it declared already."""
-    if name not in brain.labels:
-        writer.add_labels(name, array.dtype.name, names=names, array=array)
-        return
-    for z, plane in enumerate(array):
-        writer.write(name, z, None, plane)
-
-
-def _bin_means(brain: Brain, writer: BrainWriter, section: int) -> NDArray[np.float32]:
-    """Mean of DAPI in each bin, from the shards as written (so that a continued run sees the same)."""
-    channel = brain.stains.index("DAPI")
-    out = np.empty((brain.canvas[0] // BIN_PX, brain.canvas[1] // BIN_PX), np.float32)
-    for z, box in writer.shards("morphology"):
-        if z == section:
-            pixels = brain.read("morphology", z, box)[channel]
-            bins = box.coarsen(BIN_PX)
-            out[bins.slices] = pixels.reshape(bins.height, BIN_PX, bins.width, BIN_PX).mean(axis=(1, 3))
-    return out
-
-
-def _sections(measured: Measured, tissue: NDArray[np.uint8]) -> tuple[Section, ...]:
+def _sections(measured: Measured, areas: dict[int, tasks.TissueArea]) -> tuple[Section, ...]:
     """The sections with their quality numbers."""
     out = []
-    for section, spilled, qc in zip(
-        measured.plan.sections, measured.spill.sections, measured.qc, strict=True
-    ):
-        mask = tissue[section.index].astype(bool)
-        stored = int(measured.counts[section.index].sum())
-        within = int(measured.density(section.index)[mask].sum())
-        area = float(mask.sum() * (BIN_PX * measured.plan.pixel_size_um) ** 2)
+    for section, laid, own in zip(measured.plan.sections, measured.laid, measured.sections, strict=True):
+        stored, tissue = int(own.counts.sum()), areas[section.index]
+        area = float(tissue.bins * (BIN_PX * measured.plan.pixel_size_um) ** 2)
         numbers = {
-            "transcripts_in_file": spilled.count.rows,
-            "transcripts_controls": spilled.count.controls,
-            "transcripts_not_finite": spilled.count.not_finite,
+            "transcripts_in_file": laid.count.rows,
+            "transcripts_controls": laid.count.controls,
+            "transcripts_not_finite": laid.count.not_finite,
             "transcripts": stored,
-            "transcripts_left_out": spilled.placed - stored,
-            "transcripts_in_tissue": within / stored if stored else 0.0,
+            "transcripts_left_out": laid.placed - stored,
+            "transcripts_in_tissue": tissue.molecules / stored if stored else 0.0,
             "tissue_um2": area,
-            "density_per_um2": within / area if area else 0.0,
-            **qc,
+            "density_per_um2": tissue.molecules / area if area else 0.0,
+            **measured.medians(section.index),
         }
-        out.append(
-            Section(
-                section.index,
-                section.name,
-                section.z_um,
-                section_source(section),
-                section_registration(section),
-                numbers,
-            )
-        )
+        source, registration = section_source(section), section_registration(section)
+        out.append(Section(section.index, section.name, section.z_um, source, registration, numbers))
     return tuple(out)
 
 

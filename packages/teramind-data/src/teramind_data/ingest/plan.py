@@ -14,6 +14,8 @@ import numpy as np
 
 from teramind_data.errors import InputError, MissingInputError, RegistrationError
 from teramind_data.ingest import merscope
+from teramind_data.ingest.images import ImageSource
+from teramind_data.ingest.images.source import size_and_hash
 from teramind_data.ingest.manifest import (
     MANIFEST_NAME,
     Manifest,
@@ -30,7 +32,7 @@ from teramind_data.ingest.transforms import IDENTITY, Transform
 from teramind_data.panel import Panel
 
 #: Part of every build's key; raised when the same inputs would give another store.
-INGEST_VERSION = 1
+INGEST_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,9 @@ class IngestConfig:
 
     raw: folder of one brain. out: path or URL of the store. manifest: its YAML, else ``raw/manifest.yaml``, else one
     made from the folder. panel: genes to keep, in their order; else all genes there are.
-    section_spacing_um: for a manifest made from the folder.
+    section_spacing_um: for a manifest made from the folder. memory: bytes a worker may take. workers: processes.
+    scheduler: address of a dask.distributed scheduler to run on instead. scratch: where intermediate files go (all
+    workers must see it); beside a local output by default. The last four change nothing in the store.
     """
 
     raw: Path
@@ -48,6 +52,10 @@ class IngestConfig:
     panel: Path | None = None
     section_spacing_um: float = 100.0
     overwrite: bool = False
+    memory: int = 2 << 30
+    workers: int = 1
+    scheduler: str | None = None
+    scratch: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -58,7 +66,7 @@ class PlannedSection:
     entry: SectionEntry
     z_um: float
     folder: SectionFolder
-    images: Mapping[str, Path]
+    images: Mapping[str, ImageSource]
     registration: Path | None
     to_image: Transform
 
@@ -115,10 +123,13 @@ def make_plan(config: IngestConfig) -> Plan:
     """
     manifest = _manifest(config)
     folders = [
-        merscope.read_folder(inside(config.raw, entry.folder, "section folder")) for entry in manifest.kept
+        merscope.read_folder(
+            inside(config.raw, entry.folder, "section folder"), merscope.Layout(z_plane=manifest.z_plane)
+        )
+        for entry in manifest.kept
     ]
     for folder in folders:
-        merscope.scan_transcripts(folder.transcripts)
+        merscope.scan_transcripts(folder.transcript_source)
     stains = _stains(manifest, folders)
     pixel = manifest.pixel_size_um or _pixel_size(folders)
     sections = tuple(_section(index, manifest, folder, stains, pixel) for index, folder in enumerate(folders))
@@ -199,7 +210,7 @@ def _section(
     index: int, manifest: Manifest, folder: SectionFolder, stains: tuple[str, ...], pixel: float
 ) -> PlannedSection:
     entry = manifest.kept[index]
-    images = {stain: folder.image(stain, manifest.z_plane) for stain in stains}
+    images = {stain: folder.image_source(stain) for stain in stains}
     shapes = {}
     for stain, mosaic in images.items():
         with Slide(mosaic) as slide:
@@ -261,14 +272,9 @@ def _inputs(
     for section in sections:
         folder = section.folder
         optional = [section.registration, folder.cell_by_gene]
-        files += [folder.transcripts, folder.micron_to_mosaic_file, *section.images.values()]
+        files += [folder.transcripts, folder.micron_to_mosaic_file]
+        files += [file for source in section.images.values() for file in source.files]
         files += [file for file in optional if file is not None]
     files += [file for file in regions or () if file is not None]
-    return tuple(
-        InputFile(file.relative_to(raw).as_posix(), file.stat().st_size, _sha256(file)) for file in files
-    )
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
+    unique = dict.fromkeys(files)  # a file may hold all stains
+    return tuple(InputFile(file.relative_to(raw).as_posix(), *size_and_hash(file)) for file in unique)

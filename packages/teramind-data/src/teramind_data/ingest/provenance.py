@@ -10,7 +10,7 @@ from teramind_data.ingest.intensity import HIGH_PERCENTILE, LOW_PERCENTILE
 from teramind_data.ingest.manifest import RegistrationEntry
 
 if TYPE_CHECKING:
-    from teramind_data.ingest.build import Measured
+    from teramind_data.ingest.measure import Measured
     from teramind_data.ingest.plan import PlannedSection
 
 _SOFTWARE = ("teramind-data", "numpy", "scipy", "zarr", "polars", "tifffile", "spatialdata")
@@ -69,7 +69,7 @@ def section_source(section: PlannedSection) -> dict[str, Any]:
     return {
         "folder": folder.name,
         "transcripts": section.folder.transcripts.name,
-        "images": {stain: file.relative_to(folder).as_posix() for stain, file in section.images.items()},
+        "images": {stain: source.describe(folder) for stain, source in section.images.items()},
     }
 
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from teramind_data.geometry import BIN_PX, Box
+from teramind_data.geometry import BIN_PX, Box, ceil_div, tiles
 from teramind_data.ingest.slide import Slide
 from teramind_data.ingest.transforms import Affine, Transform
 
 _GRID_STEPS = (32, 16, 8, 4)  # px between exact evaluations of a spline, coarsest that is exact enough
 _GRID_TOLERANCE = 0.01  # image px: under the 0.02 px promised, checked between the grid's nodes
 _BLOCK_ROWS = 512  # canvas rows warped at once: bounds the coordinate arrays
+_LARGEST_SOURCE = (
+    1 << 22
+)  # slide pixels read for a block: bounds memory where the slide is finer than the canvas
 _MARGIN = {
     "linear": 2,
     "cubic": 14,
@@ -91,11 +95,23 @@ def pull(slide: Slide, transform: Transform, box: Box, interpolation: str = "lin
 def _pull_block(slide: Slide, transform: Transform, box: Box, interpolation: str) -> NDArray[np.float32]:
     from scipy import ndimage
 
-    at = coordinates(transform, box)
-    source = _source_box(at, slide.shape, _MARGIN[interpolation])
+    margin = _MARGIN[interpolation]
+    # An affine's extremes are at the corners: what lies on empty slide costs no more than a look.
+    nodes = _corners(transform, box) if isinstance(transform, Affine) else coordinates(transform, box)
+    source = _source_box(nodes, slide.shape, margin)
     if source is None:
         return np.zeros(box.shape, np.float32)
-    pixels = slide.read(source).astype(np.float32)
+    if source.area > _LARGEST_SOURCE and min(box.shape) > 1:
+        return _quartered(
+            np.zeros(box.shape, np.float32),
+            box,
+            lambda part: _pull_block(slide, transform, part, interpolation),
+        )
+    read = slide.read(source)
+    if not read.any():
+        return np.zeros(box.shape, np.float32)
+    pixels = read.astype(np.float32)
+    at = coordinates(transform, box) if isinstance(transform, Affine) else nodes
     at[0] -= source.y0
     at[1] -= source.x0
     order = {"linear": 1, "cubic": 3}[interpolation]
@@ -104,6 +120,20 @@ def _pull_block(slide: Slide, transform: Transform, box: Box, interpolation: str
     out[~inside] = 0
     # A cubic overshoots at edges; counts are not negative.
     return np.maximum(out, 0, out=out) if order > 1 else out
+
+
+def _corners(transform: Affine, box: Box) -> NDArray[np.float64]:
+    """Image coordinates ``(2, 2, 2)`` of the four corner pixels of a box."""
+    x, y = np.meshgrid([box.x0, box.x1 - 1], [box.y0, box.y1 - 1])
+    xy = transform.forward(np.stack([x, y], axis=-1).reshape(-1, 2).astype(np.float64))
+    return xy[:, ::-1].T.reshape(2, 2, 2)
+
+
+def _quartered(out: NDArray[Any], box: Box, make: Callable[[Box], NDArray[Any]]) -> NDArray[Any]:
+    """A box made of its quarters, where a registration makes it large on the slide."""
+    for part in tiles(box, (ceil_div(box.height, 2), ceil_div(box.width, 2))):
+        out[part.shift(-box.y0, -box.x0).slices] = make(part)
+    return out
 
 
 def _inside(at: NDArray[np.float64], source: Box, shape: tuple[int, int]) -> NDArray[np.bool_]:

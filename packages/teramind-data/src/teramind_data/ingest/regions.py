@@ -13,10 +13,10 @@ from teramind_data.errors import InputError
 from teramind_data.geometry import BIN_PX
 
 
-def read_regions(
-    labels: Path, sections: int, kept: tuple[int, ...], canvas: tuple[int, int]
-) -> NDArray[np.uint16]:
-    """Labels ``(kept sections, y/16, x/16)``.
+def check_regions(
+    labels: Path, sections: int, kept: tuple[int, ...], canvas: tuple[int, int], memory: int
+) -> tuple[int, ...]:
+    """The page of each kept section, after checking what the file declares.
 
     Args:
         labels: TIFF stack (section, y, x) over all sections of the manifest, left-out ones included (or the kept
@@ -24,9 +24,10 @@ def read_regions(
         sections: number of sections in the manifest.
         kept: places of the kept ones.
         canvas: (h, w) in pixels.
+        memory: bytes a worker may take; a page is read whole.
 
     Raises:
-        InputError: unreadable, or of another size; names the file.
+        InputError: unreadable, of another size, or too large; names the file.
     """
     import tifffile
 
@@ -34,15 +35,12 @@ def read_regions(
     try:
         with tifffile.TiffFile(labels) as tiff:
             shape = tuple(tiff.series[0].shape)
-            stack = _read_stack(tiff, shape, bins)
-    except (tifffile.TiffFileError, ValueError, OSError, IndexError) as error:
-        raise InputError(
-            "annotation is truncated or damaged",
-            where=labels,
-            found=error,
-            remedy="Copy it again from its source",
-        ) from error
-    if stack is None or stack.shape[0] not in (sections, len(kept)) or stack.dtype.kind not in "iu":
+            kind: np.dtype[Any] = np.dtype(tiff.series[0].dtype)
+            pages = len(tiff.series[0].pages)
+    except (tifffile.TiffFileError, ValueError, OSError, IndexError, TypeError) as error:
+        raise _damaged(labels, error) from error
+    fits = len(shape) in (2, 3) and shape[-2:] in (bins, canvas) and pages in (sections, len(kept))
+    if not fits or kind.kind not in "iu":
         raise InputError(
             "annotation does not fit the canvas",
             where=labels,
@@ -50,20 +48,45 @@ def read_regions(
             found=shape,
             remedy="Draw it in the canvas plane, or give the canvas it was drawn on in the manifest",
         )
-    chosen = stack if stack.shape[0] == len(kept) else stack[list(kept)]
-    if chosen.min(initial=0) < 0 or chosen.max(initial=0) > 65535:
+    size = shape[-2] * shape[-1] * kind.itemsize
+    if size > memory // 2:
+        raise InputError(
+            "annotation's pages are too large for the memory given",
+            where=labels,
+            expected=f"at most {memory // 2:,} bytes",
+            found=f"{size:,}",
+            remedy="Give it in 16-px bins, or pass a larger --memory",
+        )
+    return tuple(range(pages)) if pages == len(kept) else kept
+
+
+def read_page(labels: Path, page: int, canvas: tuple[int, int]) -> NDArray[np.uint16]:
+    """One section's labels ``(y/16, x/16)`` of an annotation that was checked.
+
+    Raises:
+        InputError: damaged, or labels out of range; names the file.
+    """
+    import tifffile
+
+    try:
+        with tifffile.TiffFile(labels) as tiff:
+            plane = tiff.asarray(series=0, key=page)
+    except (tifffile.TiffFileError, ValueError, OSError, IndexError) as error:
+        raise _damaged(labels, error) from error
+    if plane.shape == canvas:
+        plane = plane[BIN_PX // 2 :: BIN_PX, BIN_PX // 2 :: BIN_PX]
+    if plane.min(initial=0) < 0 or plane.max(initial=0) > 65535:
         raise InputError("annotation has labels out of range", where=labels, expected="0 .. 65535")
-    return chosen.astype(np.uint16)
+    return np.asarray(plane, np.uint16)
 
 
-def _read_stack(tiff: Any, shape: tuple[int, ...], bins: tuple[int, int]) -> NDArray[Any] | None:
-    """The stack at bin resolution, a page at a time; None where the size fits neither pixels nor bins."""
-    plane = shape[-2:]
-    if plane not in (bins, (bins[0] * BIN_PX, bins[1] * BIN_PX)) or len(shape) not in (2, 3):
-        return None
-    step, offset = (1, 0) if plane == bins else (BIN_PX, BIN_PX // 2)
-    pages = tiff.series[0].pages
-    return np.stack([page.asarray()[offset::step, offset::step] for page in pages])
+def _damaged(labels: Path, error: Exception) -> InputError:
+    return InputError(
+        "annotation is truncated or damaged",
+        where=labels,
+        found=error,
+        remedy="Copy it again from its source",
+    )
 
 
 def read_names(names: Path | None) -> dict[int, str]:

@@ -1,10 +1,11 @@
-"""Molecules on their way from files sorted by field of view to stores sorted by place: through rows of tiles on disk.
+"""Molecules on their way from files sorted by field of view to stores sorted by place: through blocks on disk.
 
-Memory holds one batch, and later one row of tiles, whatever the number of molecules.
+A block is 4096 px square, on any canvas. Memory holds one batch of a file, and later one block's molecules.
 """
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,26 +13,63 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from teramind_data.errors import InputError
 from teramind_data.geometry import Box, ceil_div
-from teramind_data.ingest import merscope
-from teramind_data.ingest.merscope import GeneNames, TranscriptCount
 from teramind_data.ingest.plan import PlannedSection
 from teramind_data.ingest.rasterize import push
+from teramind_data.ingest.transcripts import GeneNames, TranscriptCount, stream_transcripts
 
 TILE_PX = 256
-_RECORD = np.dtype([("y", "<i4"), ("x", "<i4"), ("code", "<u4")])
+BLOCK_PX = 4096
+_TILES = BLOCK_PX // TILE_PX
+_RAW = np.dtype([("y", "<i4"), ("x", "<i4"), ("code", "<u4")])
+_SORTED = np.dtype([("y", "<i4"), ("x", "<i4"), ("gene", "<u2")])
 _FAR = 1 << 30  # a registration that throws a point so far has lost it
+_POINTS = 1 << 16  # pushed through a registration at once
+_BATCH = 1 << 18  # molecules handed on at once
+#: Bytes a molecule of a block takes while it is sorted (records, columns, keys and their order).
+SORT_BYTES = 96
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Where the canvas lies: its corner in plane pixels (multiples of 256) and its size."""
+
+    shift: tuple[int, int]
+    canvas: tuple[int, int]
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Blocks in y and x."""
+        return ceil_div(self.canvas[0], BLOCK_PX), ceil_div(self.canvas[1], BLOCK_PX)
+
+    def block(self, iy: int, ix: int) -> Box:
+        """Canvas pixels of a block, cut at the rim."""
+        y0, x0 = iy * BLOCK_PX, ix * BLOCK_PX
+        return Box(y0, min(y0 + BLOCK_PX, self.canvas[0]), x0, min(x0 + BLOCK_PX, self.canvas[1]))
 
 
 @dataclass
-class SpilledSection:
-    """A section's molecules in rows of tiles: ``rows`` are the tile rows present, in plane pixels from 0."""
+class LaidSection:
+    """A section's molecules as read: raw records in plane pixels, by block of the plane."""
 
+    folder: Path
+    names: GeneNames = field(default_factory=GeneNames)
     count: TranscriptCount = field(default_factory=TranscriptCount)
-    rows: set[int] = field(default_factory=set)
+    blocks: dict[tuple[int, int], int] = field(default_factory=dict)
     placed: int = 0
     low: tuple[int, int] = (_FAR, _FAR)
     high: tuple[int, int] = (-_FAR, -_FAR)
+
+    def raw(self, by: int, bx: int) -> NDArray[np.void]:
+        """The records of a block of the plane."""
+        if (by, bx) not in self.blocks:
+            return np.empty(0, _RAW)
+        return np.fromfile(self.folder / f"{by}_{bx}", _RAW)
+
+    def largest(self) -> int:
+        """Most molecules of a block."""
+        return max(self.blocks.values(), default=0)
 
 
 @dataclass(frozen=True)
@@ -46,85 +84,145 @@ class Molecules:
         return len(self.gene)
 
 
-class Spill:
-    """Molecules of a brain in a scratch folder, read back by section and rows of the canvas.
+def lay_down(scratch: Path, section: PlannedSection) -> LaidSection:
+    """Read a section's transcripts, push them to the plane and lay them down by block.
 
-    Pixels are plane pixels until ``settle`` says where the canvas begins and what the panel is.
+    Into a new folder each time: work that is repeated after a crash must not find half of its own.
+    """
+    laid = LaidSection(Path(tempfile.mkdtemp(prefix=f"{section.index}-raw-", dir=scratch)))
+    for xy_um, code in stream_transcripts(section.folder.transcript_source, laid.names, laid.count):
+        for start in range(0, len(xy_um), _POINTS):
+            part = slice(start, start + _POINTS)
+            pushed = push(section.to_image, section.folder.micron_to_mosaic, xy_um[part])
+            xy = np.floor(pushed + 0.5)
+            near = (np.abs(xy) < _FAR).all(axis=1)
+            batch = np.empty(int(near.sum()), _RAW)
+            batch["x"], batch["y"] = xy[near].T
+            batch["code"] = code[part][near]
+            _lay(laid, batch)
+    return laid
+
+
+def _lay(laid: LaidSection, batch: NDArray[np.void]) -> None:
+    if not len(batch):
+        return
+    y, x = batch["y"], batch["x"]
+    laid.placed += len(batch)
+    laid.low = (min(laid.low[0], int(y.min())), min(laid.low[1], int(x.min())))
+    laid.high = (max(laid.high[0], int(y.max())), max(laid.high[1], int(x.max())))
+    block = np.stack([y // BLOCK_PX, x // BLOCK_PX], axis=1)
+    keys, which = np.unique(block, axis=0, return_inverse=True)
+    order = np.argsort(which.ravel(), kind="stable")
+    ends = np.cumsum(np.bincount(which.ravel()))
+    for (by, bx), start, stop in zip(keys.tolist(), [0, *ends[:-1]], ends, strict=True):
+        laid.blocks[by, bx] = laid.blocks.get((by, bx), 0) + int(stop - start)
+        with (laid.folder / f"{by}_{bx}").open("ab") as handle:
+            handle.write(batch[order[start:stop]].tobytes())
+
+
+@dataclass(frozen=True)
+class SortedSection:
+    """A section's molecules on the canvas and in the panel, by block, in a store's order inside it.
+
+    ``index``: ``offsets[iy, ix, tile]`` is the first molecule of a tile in its block's file.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.names = GeneNames()
-        self.sections: list[SpilledSection] = []
-        self._shift = (0, 0)
-        self._canvas = (0, 0)
-        self._genes: NDArray[np.int64] = np.zeros(0, np.int64)
+    folder: Path
+    frame: Frame
 
-    def add(self, section: PlannedSection) -> SpilledSection:
-        """Read a section's transcripts, push them to the plane and lay them down by tile row, in file order."""
-        spilled = SpilledSection()
-        for xy_um, code in merscope.stream_transcripts(section.folder.transcripts, self.names, spilled.count):
-            if not len(xy_um):
-                continue
-            xy = np.floor(push(section.to_image, section.folder.micron_to_mosaic, xy_um) + 0.5)
-            near = (np.abs(xy) < _FAR).all(axis=1)
-            batch = np.empty(int(near.sum()), _RECORD)
-            batch["x"], batch["y"] = xy[near].T
-            batch["code"] = code[near]
-            self._lay(section.index, batch, spilled)
-        self.sections.append(spilled)
-        return spilled
+    def _offsets(self) -> NDArray[np.int64]:
+        return np.load(self.folder / "offsets.npy", allow_pickle=False)
 
-    def _lay(self, section: int, batch: NDArray[np.void], spilled: SpilledSection) -> None:
-        if not len(batch):
-            return
-        spilled.placed += len(batch)
-        spilled.low = (min(spilled.low[0], int(batch["y"].min())), min(spilled.low[1], int(batch["x"].min())))
-        spilled.high = (
-            max(spilled.high[0], int(batch["y"].max())),
-            max(spilled.high[1], int(batch["x"].max())),
-        )
-        row = batch["y"] // TILE_PX
-        order = np.argsort(
-            row, kind="stable"
-        )  # stable: file order within a row, so that runs agree byte for byte
-        batch, row = batch[order], row[order]
-        starts = np.flatnonzero(np.concatenate([[True], row[1:] != row[:-1]]))
-        for start, stop in zip(starts, [*starts[1:], len(batch)], strict=True):
-            number = int(row[start])
-            spilled.rows.add(number)
-            with self._file(section, number).open("ab") as handle:
-                handle.write(batch[start:stop].tobytes())
+    def block(self, iy: int, ix: int) -> Molecules:
+        """All molecules of a block."""
+        return self._read(iy, ix, 0, int(self._offsets()[iy, ix, -1]))
 
-    def _file(self, section: int, row: int) -> Path:
-        return self.folder / f"{section}_{row}.bin"
-
-    def settle(self, shift: tuple[int, int], canvas: tuple[int, int], genes: NDArray[np.int64]) -> None:
-        """Fix the canvas: its corner in plane pixels (multiples of 256), its size, and panel index by gene number."""
-        self._shift, self._canvas, self._genes = shift, canvas, genes
-
-    def tile_row(self, section: int, row: int) -> Molecules:
-        """Molecules of one row of canvas tiles that are on the canvas and in the panel, in file order."""
-        number = row + self._shift[0] // TILE_PX
-        if number not in self.sections[section].rows:
-            empty = np.zeros(0, np.int32)
-            return Molecules(empty, empty, np.zeros(0, np.int64))
-        records = np.fromfile(self._file(section, number), _RECORD)
-        y, x = records["y"] - self._shift[0], records["x"] - self._shift[1]
-        gene = self._genes[records["code"]]
-        keep = (y >= 0) & (y < self._canvas[0]) & (x >= 0) & (x < self._canvas[1]) & (gene >= 0)
-        return Molecules(y[keep].astype(np.int32), x[keep].astype(np.int32), gene[keep])
-
-    def tile_rows(self, section: int) -> Iterator[Molecules]:
-        """All rows of canvas tiles of a section, from the top."""
-        for row in range(ceil_div(self._canvas[0], TILE_PX)):
-            yield self.tile_row(section, row)
-
-    def band(self, section: int, box: Box) -> Molecules:
-        """Molecules of the tile rows that a box spans (whole rows, all columns)."""
-        parts = [self.tile_row(section, row) for row in range(box.y0 // TILE_PX, ceil_div(box.y1, TILE_PX))]
+    def _read(self, iy: int, ix: int, start: int, stop: int) -> Molecules:
+        if stop == start:
+            none = np.zeros(0, np.int32)
+            return Molecules(none, none, np.zeros(0, np.int64))
+        file = self.folder / f"{iy}_{ix}"
+        records = np.fromfile(file, _SORTED, stop - start, offset=start * _SORTED.itemsize)
         return Molecules(
-            np.concatenate([part.y for part in parts]),
-            np.concatenate([part.x for part in parts]),
-            np.concatenate([part.gene for part in parts]),
+            records["y"].astype(np.int32), records["x"].astype(np.int32), records["gene"].astype(np.int64)
         )
+
+    def batches(self) -> Iterator[Molecules]:
+        """All molecules in the order of the canvas's tiles (row-major), some at a time."""
+        offsets = self._offsets()
+        for iy in range(offsets.shape[0]):
+            for row in range(_TILES):
+                for ix in range(offsets.shape[1]):
+                    tiles = offsets[iy, ix, row * _TILES : (row + 1) * _TILES + 1]
+                    yield from self._runs(iy, ix, tiles)
+
+    def _runs(self, iy: int, ix: int, tiles: NDArray[np.int64]) -> Iterator[Molecules]:
+        """Runs of whole tiles of at most about ``_BATCH`` molecules."""
+        start = int(tiles[0])
+        for tile, end in enumerate(tiles[1:].tolist()):
+            last = tile == len(tiles) - 2
+            if end > start and (last or int(tiles[tile + 2]) - start > _BATCH):
+                yield self._read(iy, ix, start, end)
+                start = end
+
+
+@dataclass(frozen=True)
+class Sorting:
+    """How raw molecules become sorted ones: the canvas, and the panel index of each gene number (-1: left out)."""
+
+    frame: Frame
+    genes: NDArray[np.int64]
+    limit: int  # molecules that may be sorted at once
+
+    def sort(self, scratch: Path, laid: LaidSection, index: int) -> tuple[SortedSection, Iterator[Molecules]]:
+        """A section's sorted molecules, and its blocks one by one as they are made (all must be taken)."""
+        folder = Path(tempfile.mkdtemp(prefix=f"{index}-sorted-", dir=scratch))
+        return SortedSection(folder, self.frame), self._blocks(folder, laid, index)
+
+    def _blocks(self, folder: Path, laid: LaidSection, index: int) -> Iterator[Molecules]:
+        ny, nx = self.frame.grid
+        offsets = np.zeros((ny, nx, _TILES * _TILES + 1), np.int64)
+        for iy in range(ny):
+            for ix in range(nx):
+                found = self._sorted(laid, self.frame.block(iy, ix), index)
+                if len(found):
+                    records = np.empty(len(found), _SORTED)
+                    records["y"], records["x"], records["gene"] = found.y, found.x, found.gene
+                    records.tofile(folder / f"{iy}_{ix}")
+                    counts = np.bincount(_tile(found.y, found.x), minlength=_TILES * _TILES)
+                    offsets[iy, ix, 1:] = np.cumsum(counts)
+                yield found
+        np.save(folder / "offsets.npy", offsets)
+
+    def _sorted(self, laid: LaidSection, box: Box, index: int) -> Molecules:
+        plane = box.shift(*self.frame.shift)
+        area = plane.cover(BLOCK_PX).coarsen(BLOCK_PX)
+        keys = [(by, bx) for by in range(area.y0, area.y1) for bx in range(area.x0, area.x1)]
+        most = sum(laid.blocks.get(key, 0) for key in keys)
+        if most > self.limit:
+            raise InputError(
+                "more molecules in one place than memory allows",
+                where=f"section {index}, {box}",
+                expected=f"at most {self.limit:,} in {BLOCK_PX} x {BLOCK_PX} px",
+                found=f"{most:,}",
+                remedy=f"Pass --memory of {ceil_div(most * SORT_BYTES, 1 << 20) + 600} MiB or more",
+            )
+        parts = [_cut(laid.raw(*key), plane) for key in keys if key in laid.blocks]
+        raw = np.concatenate(parts) if parts else np.empty(0, _RAW)
+        gene = self.genes[raw["code"]] if len(raw) else np.zeros(0, np.int64)
+        kept = raw[gene >= 0]
+        y = (kept["y"] - self.frame.shift[0]).astype(np.int32)
+        x = (kept["x"] - self.frame.shift[1]).astype(np.int32)
+        gene = gene[gene >= 0]
+        order = np.lexsort((gene, x, y, _tile(y, x)))
+        return Molecules(y[order], x[order], gene[order])
+
+
+def _cut(raw: NDArray[np.void], box: Box) -> NDArray[np.void]:
+    keep = (raw["y"] >= box.y0) & (raw["y"] < box.y1) & (raw["x"] >= box.x0) & (raw["x"] < box.x1)
+    return raw[keep]
+
+
+def _tile(y: NDArray[np.int32], x: NDArray[np.int32]) -> NDArray[np.int64]:
+    """Number of a molecule's tile in its block, row-major."""
+    return (y % BLOCK_PX // TILE_PX).astype(np.int64) * _TILES + x % BLOCK_PX // TILE_PX
