@@ -24,7 +24,7 @@ from teramind_data.store import Brain, Location, open_brain, refresh_metadata
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["POINTS", "TABLE", "write_points", "write_sections_table"]
+__all__ = ["POINTS", "TABLE", "point_frames", "write_points", "write_sections_table"]
 
 #: Element names.
 POINTS = "transcripts"
@@ -50,7 +50,7 @@ def write_points(url: str | os.PathLike[str], *, overwrite: bool = False) -> int
     group = f"points/{POINTS}"
     _make_room(location, group, overwrite)
     total = 0
-    for part, frame in enumerate(_frames(brain)):
+    for part, frame in enumerate(point_frames(brain)):
         # An empty first part keeps the columns known where there are no molecules at all.
         location.write(f"{group}/points.parquet/part.{part}.parquet", _parquet(frame))
         total += len(frame)
@@ -73,7 +73,7 @@ def write_points(url: str | os.PathLike[str], *, overwrite: bool = False) -> int
     return total
 
 
-def _frames(brain: Brain) -> Iterator[pd.DataFrame]:
+def point_frames(brain: Brain) -> Iterator[pd.DataFrame]:
     """Molecules as data frames, at most a strip of a section each; empty strips are left out but the first."""
     import pandas as pd
 

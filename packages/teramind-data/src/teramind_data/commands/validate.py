@@ -8,8 +8,8 @@ import typer
 
 EXAMPLE = """Check a store: structure, completeness, metadata, panel, provenance, OME-Zarr 0.5 and SpatialData.
 
-Each finding is one line, element, problem and remedy; exit code 2 where there is any. --deep reads every value: checksums,
-pyramid levels against each other, bins, points and table against the molecules.
+Each finding is one line, element, problem and remedy; exit code 2 where there is any. --deep reads every value:
+checksums, pyramid levels against each other, bins, points and table against the molecules.
 
 Examples:
 

@@ -73,24 +73,46 @@ def _findings(location: Location, deep: bool, advance: Callable[[float], None]) 
         yield Finding("zarr.json", f"metadata is damaged: {describe(error)}", "Write the store again")
         return
     root = root or {}
-    yield from metadata.check_block(root["attributes"]["teramind"], brain.spec)
+    if root.get("node_type") != "group":
+        yield Finding(
+            "zarr.json", "root is no Zarr group", "Restore it from a copy, or write the store again"
+        )
+        return
+    usable = True
+    for finding in metadata.check_block(root["attributes"]["teramind"], brain.spec):
+        usable = usable and not isinstance(finding, metadata.Unusable)
+        yield finding
+    if not usable:
+        return
     yield from metadata.check_provenance(brain.spec)
-    yield from metadata.check_consolidated(location, root)
-    yield from _declared(location, brain)
+    yield from _guarded("zarr.json", metadata.check_consolidated(location, root))
+    yield from _declared(brain)
     for name in (*brain.images, *brain.labels):
-        layout = brain.layout(name)
-        sound = True
-        for finding in pixels.check_image(location, layout):
-            sound = sound and "/c/" in finding.element
-            yield finding
-        # Values of an array of another shape would be compared to nothing.
-        if deep and sound:
-            yield from pixels.check_values(brain, layout)
+        yield from _guarded(brain.layout(name).image.path, _image(location, brain, name, deep))
         advance(1)
-    yield from _counted(location, brain, deep)
+    yield from _guarded("molecules", _counted(location, brain, deep))
     advance(1)
     yield from _by_others(location, brain)
     advance(1)
+
+
+def _guarded(element: str, findings: Iterator[Finding]) -> Iterator[Finding]:
+    """Findings of a check; damage that stops the check itself is one more."""
+    try:
+        yield from findings
+    except READ_ERRORS as error:
+        yield Finding(element, f"cannot be checked any further: {describe(error)}")
+
+
+def _image(location: Location, brain: Brain, name: str, deep: bool) -> Iterator[Finding]:
+    layout = brain.layout(name)
+    sound = True
+    for finding in pixels.check_image(location, layout):
+        sound = sound and "/c/" in finding.element
+        yield finding
+    # Values of an array of another shape would be compared to nothing.
+    if deep and sound:
+        yield from pixels.check_values(brain, layout)
 
 
 def _without_place(error: TeramindError) -> str:
@@ -101,7 +123,7 @@ def _without_place(error: TeramindError) -> str:
     return f"{error.what}{told}"
 
 
-def _declared(location: Location, brain: Brain) -> Iterator[Finding]:
+def _declared(brain: Brain) -> Iterator[Finding]:
     """Elements that this kind of store must have."""
     for image in brain.spec.required_images():
         if image.name not in brain.images:

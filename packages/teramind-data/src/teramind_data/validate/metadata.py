@@ -15,10 +15,14 @@ from teramind_data.panel import is_control
 from teramind_data.store import BrainSpec, Location
 from teramind_data.validate.finding import Finding, describe, difference
 
-__all__ = ["check_block", "check_consolidated", "check_files", "check_provenance"]
+__all__ = ["Unusable", "check_block", "check_consolidated", "check_files", "check_provenance"]
 
 _META = "Write the store again, or restore zarr.json from a copy"
 _HEX = re.compile(r"[0-9a-f]{64}")
+
+
+class Unusable(Finding):
+    """A finding after which nothing else can be checked."""
 
 
 def check_files(location: Location) -> Iterator[Finding]:
@@ -48,7 +52,7 @@ def check_block(block: dict[str, Any], spec: BrainSpec) -> Iterator[Finding]:
     """The ``teramind`` block against itself: sections, spacing, panel, declared images."""
     z = [section.z_um for section in spec.sections]
     if not all(isinstance(value, (int, float)) and math.isfinite(value) for value in z):
-        yield Finding("sections", f"z is no length: {z}", _META)
+        yield Unusable("sections", f"z is no length: {z}", _META)
     else:
         for before, after in pairwise(spec.sections):
             if after.z_um == before.z_um:
@@ -104,7 +108,7 @@ def check_provenance(spec: BrainSpec) -> Iterator[Finding]:
 
 def check_consolidated(location: Location, root: dict[str, Any]) -> Iterator[Finding]:
     """The root's copy of all metadata against the ``zarr.json`` of each group and array."""
-    if root.get("node_type") != "group" or root.get("zarr_format") != 3:
+    if root.get("zarr_format") != 3:
         yield Finding("zarr.json", "root is no Zarr v3 group", _META)
     if "spatialdata_attrs" not in root.get("attributes", {}):
         yield Finding(

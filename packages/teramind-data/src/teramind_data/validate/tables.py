@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from teramind_data.elements import POINTS, TABLE
+from teramind_data.elements import POINTS, TABLE, point_frames
 from teramind_data.errors import TeramindError
 from teramind_data.geometry import ceil_div
 from teramind_data.store import TILE_PX, Brain, Location
@@ -91,16 +91,14 @@ def _molecule_values(brain: Brain, arrays: dict[str, Any], total: int) -> Iterat
             wrong = np.nonzero((values < 0) | (values >= limit))[0]
             if len(wrong):
                 first = int(wrong[0])
-                problem = f"{len(wrong)} out of range 0..{limit - 1}, the first is number {start + first}: {values[first]}"
-                yield Finding(f"molecules/{name}", problem)
+                problem = f"{len(wrong)} out of range 0..{limit - 1}, the first is"
+                yield Finding(f"molecules/{name}", f"{problem} number {start + first}: {values[first]}")
         number = np.searchsorted(offsets, np.arange(start, stop), side="right") - 1
         tile = (y.astype(np.int64) // TILE_PX) * columns + x // TILE_PX
         misplaced = np.nonzero(number % (rows * columns) != tile)[0]
         if len(misplaced):
-            yield Finding(
-                "molecules",
-                f"{len(misplaced)} lie in another tile than the offsets say, the first is number {start + misplaced[0]}",
-            )
+            problem = f"{len(misplaced)} lie in another tile than the offsets say"
+            yield Finding("molecules", f"{problem}, the first is number {start + misplaced[0]}")
 
 
 def check_points(location: Location, brain: Brain, *, deep: bool) -> Iterator[Finding]:
@@ -119,6 +117,8 @@ def check_points(location: Location, brain: Brain, *, deep: bool) -> Iterator[Fi
         yield Finding(f"{folder}/part.{missing}.parquet", "part is missing")
     total = 0
     whole = len(numbers) == numbers[-1] + 1
+    # The molecules once more, in the parts in which they were written.
+    expected = point_frames(brain) if deep and whole and brain.has_molecules else iter(())
     for number in numbers:
         key = f"{folder}/part.{number}.parquet"
         try:
@@ -130,7 +130,11 @@ def check_points(location: Location, brain: Brain, *, deep: bool) -> Iterator[Fi
                 continue
             total += file.metadata.num_rows
             if deep:
-                yield from _point_values(brain, key, file.read(_POINT_COLUMNS).to_pandas())
+                frame = file.read(_POINT_COLUMNS).to_pandas()
+                yield from _point_values(brain, key, frame)
+                made = next(expected, None)
+                if made is not None and len(made) == len(frame):
+                    yield from _point_origin(key, made, frame)
         except READ_ERRORS as error:
             yield Finding(key, f"cannot be read: {describe(error)}")
             whole = False
@@ -156,6 +160,17 @@ def _point_values(brain: Brain, key: str, frame: Any) -> Iterator[Finding]:
         yield Finding(key, f"genes are not of the panel: {', '.join(map(str, unknown[:3])) or 'empty'}")
     if not frame["section"].between(0, brain.n_sections - 1).all():
         yield Finding(key, f"sections are not in 0..{brain.n_sections - 1}")
+
+
+def _point_origin(key: str, made: Any, frame: Any) -> Iterator[Finding]:
+    """Parquet of pyarrow carries no checksums: a part is compared with the molecules that it was made from."""
+    wrong = np.zeros(len(frame), bool)
+    for name in _POINT_COLUMNS:
+        one, other = (f[name].astype(str) if name == "gene" else f[name] for f in (made, frame))
+        # Not "==" alone: what is no number is told of elsewhere, and equals nothing.
+        wrong |= (one.to_numpy() != other.to_numpy()) & ~other.isna().to_numpy()
+    if wrong.any():
+        yield Finding(key, f"{int(wrong.sum())} transcripts differ from the molecules")
 
 
 def check_table(location: Location, brain: Brain, *, deep: bool) -> Iterator[Finding]:
