@@ -10,6 +10,7 @@ import typer
 EXAMPLE = """Write a manifest from a folder of raw sections: their order, z, registrations.
 
 Edit it (order, z_um, exclude: reason, registration.direction) and give it to `teramind-data ingest --manifest`.
+Missing sections, uneven spacing and sections at the same z are shown.
 
 Example:
 
@@ -25,20 +26,43 @@ def manifest(
 ) -> None:
     """Run the command (its help is `EXAMPLE`)."""
     from teramind_data.errors import InputError
-    from teramind_data.ingest.manifest import discover, write_manifest
-    from teramind_data.ingest.merscope import find_transcripts
+    from teramind_data.ingest.manifest import discover, notes, write_manifest
 
     if not section_spacing > 0:
         raise InputError("section spacing is not a length", expected="um > 0", found=section_spacing)
     found = discover(raw, section_spacing)
     write_manifest(found, output, overwrite=overwrite)
-    print(f"{'section':<24} {'z um':>10} {'transcripts':>14}  registration")
-    for entry, z in zip(found.sections, found.z_positions(), strict=True):
-        file = find_transcripts(raw / entry.folder)
-        size = "none" if file is None else f"{file.stat().st_size / 1e6:,.1f} MB"
+    print(f"{'section':<24} {'z um':>10} {'transcripts':>14} {'images':>20}  registration")
+    for entry in found.sections:
         registration = entry.registration if isinstance(entry.registration, str) else entry.registration.file
-        print(f"{entry.title:<24} {z:>10g} {size:>14}  {registration}")
+        transcripts, images = _sizes(raw / entry.folder)
+        print(f"{entry.title:<24} {entry.z_um or 0:>10g} {transcripts:>14} {images:>20}  {registration}")
+    for note in notes(found):
+        print(f"note: {note}")
     print(f"{output}: {len(found.sections)} sections")
+
+
+def _sizes(folder: Path) -> tuple[str, str]:
+    """What a section folder holds: the size of its transcripts, number and size of its images."""
+    from teramind_data.ingest.images import is_image
+    from teramind_data.ingest.merscope import find_transcripts
+
+    file = find_transcripts(folder)
+    holders = [folder, folder / "images"]
+    images = [path for holder in holders if holder.is_dir() for path in holder.iterdir() if is_image(path)]
+    size = sum(
+        part.stat().st_size
+        for image in images
+        for part in ([image] if image.is_file() else image.rglob("*"))
+        if part.is_file()
+    )
+    return _megabytes(file.stat().st_size) if file else "none", (
+        f"{len(images)}, {_megabytes(size)}" if images else "none"
+    )
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:,.1f} MB"
 
 
 def register(app: typer.Typer) -> None:

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -21,6 +24,7 @@ from teramind_data.ingest.transcripts import PRESETS, Columns
 MANIFEST_NAME = "manifest.yaml"
 #: Folders of a brain that hold no section.
 ANNOTATION_FOLDER = "annotation"
+_UNEVEN = 0.01  # of the usual spacing
 _REGISTRATION_PATTERNS = ("ABBA-Transform-*.json", "registration.json")
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -148,7 +152,9 @@ class Manifest(_Strict):
         for before, after, entry in zip(z, z[1:], self.kept[1:], strict=False):
             if after <= before:
                 raise ValueError(
-                    f"sections: z of {entry.title} is {after:g} um, not above {before:g} um before it"
+                    f"sections: duplicate z: {entry.title} is at {after:g} um as the section before it"
+                    if after == before
+                    else f"sections: z of {entry.title} is {after:g} um, not above {before:g} um before it"
                 )
         return self
 
@@ -242,11 +248,15 @@ def load_manifest(path: Path) -> Manifest:
 def discover(raw: Path, section_spacing_um: float = 100.0) -> Manifest:
     """A manifest from what is in a folder: its section folders by name, their registrations, the annotation.
 
-    A section folder is one that holds ``images/`` or a transcript file. Raises MissingInputError where there is none.
+    A section folder is one that holds ``images/`` or a transcript file. Where the folders' names are one name and a
+    number, the number tells the order and z, so that a section that is not there leaves its gap.
+    Raises MissingInputError where there is none.
     """
     if not raw.is_dir():
         raise MissingInputError("folder of raw sections not found", where=raw, remedy="Check the path")
-    folders = sorted(path for path in raw.iterdir() if _is_section(path))
+    folders = sorted(
+        (path for path in raw.iterdir() if _is_section(path)), key=lambda path: _natural(path.name)
+    )
     if not folders:
         raise MissingInputError(
             "folder has no sections",
@@ -267,8 +277,71 @@ def discover(raw: Path, section_spacing_um: float = 100.0) -> Manifest:
         brain=raw.resolve().name,
         section_spacing_um=section_spacing_um,
         regions=regions,
-        sections=tuple(_entry(folder, index * section_spacing_um) for index, folder in enumerate(folders)),
+        sections=tuple(
+            _entry(folder, place * section_spacing_um)
+            for folder, place in zip(folders, _places([folder.name for folder in folders]), strict=True)
+        ),
     )
+
+
+def _natural(name: str) -> tuple[tuple[str, int], ...]:
+    """A key that sorts section_2 before section_10."""
+    return tuple((text, int(number or 0)) for text, number in re.findall(r"(\D*)(\d*)", name))
+
+
+def _numbers(names: Sequence[str]) -> list[int] | None:
+    """The numbers at the names' ends; None where the rest of the names differs or a number occurs twice."""
+    found = [re.fullmatch(r"(.*?)(\d{1,9})", name) for name in names]
+    if not all(found) or len({match[1] for match in found if match}) != 1:
+        return None
+    numbers = [int(match[2]) for match in found if match]
+    return numbers if len(set(numbers)) == len(numbers) else None
+
+
+def _places(names: Sequence[str]) -> list[int]:
+    numbers = _numbers(names)
+    return list(range(len(names))) if numbers is None else [number - numbers[0] for number in numbers]
+
+
+def notes(manifest: Manifest) -> tuple[str, ...]:
+    """What is odd about a brain's sections, a line each: left out, missing, unevenly spaced, twice at one z.
+
+    The store closes its sections up (z index 0, 1, ...) and keeps true z; this says what that hides.
+    """
+    said = [f"{entry.title} is left out: {entry.exclude}" for entry in manifest.excluded]
+    said += _missing([Path(entry.folder).name for entry in manifest.sections])
+    z = manifest.z_positions()
+    steps = [after - before for before, after in pairwise(z)]
+    usual = sorted(steps)[(len(steps) - 1) // 2] if steps else 0.0
+    for step, before, after in zip(steps, manifest.kept, manifest.kept[1:], strict=False):
+        if abs(step - usual) > _UNEVEN * abs(usual):
+            said.append(
+                f"uneven spacing: {step:g} um from {before.title} to {after.title}, {usual:g} um is usual"
+            )
+    places: dict[float, str] = {}
+    for index, entry in enumerate(manifest.sections):
+        at = entry.z_um if entry.z_um is not None else index * manifest.section_spacing_um
+        if at in places:
+            said.append(f"duplicate z: {entry.title} is at {at:g} um as {places[at]} is")
+        places.setdefault(at, entry.title)
+    return tuple(said)
+
+
+def _missing(names: list[str]) -> list[str]:
+    numbers = _numbers(names)
+    if numbers is None:
+        return []
+    width = len(re.sub(r"^.*?(\d+)$", r"\1", names[0]))
+    stem = names[0][: len(names[0]) - width]
+    said = []
+    ordered = sorted(numbers)
+    for before, after in pairwise(ordered):
+        if after - before > 1:
+            first, last = (f"{stem}{n:0{width}d}" for n in (before + 1, after - 1))
+            said.append(
+                f"missing: {first}" + ("" if first == last else f" to {last} ({after - before - 1} sections)")
+            )
+    return said
 
 
 def _is_section(path: Path) -> bool:
