@@ -8,7 +8,7 @@ import os
 import platform
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -119,13 +119,11 @@ def scratch(out: str) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def put_labels(
-    writer: BrainWriter, name: str, array: NDArray[Any], names: Mapping[int, str] | None = None
-) -> None:
-    """Write a label image; a continued run finds it declared already."""
+def put_labels(writer: BrainWriter, name: str, planes: Iterable[NDArray[Any]], dtype: str = "uint8") -> None:
+    """Write a label image a section at a time; a continued run finds it declared already."""
     if name not in open_brain(writer.url, incomplete=True).labels:
-        writer.add_labels(name, array.dtype.name, names=names)
-    for z, plane in enumerate(array):
+        writer.add_labels(name, dtype)
+    for z, plane in enumerate(planes):
         writer.write(name, z, None, plane)
 
 

@@ -64,6 +64,8 @@ class TileImages:
                 for slot, z in enumerate(group):
                     writer.write("morphology", int(z), box, block[:, slot])
                     advance()
+                # Before the next is made: two would be twice the budget.
+                del block
 
     def _block(self, box: Box, group: NDArray[np.int64], sections: int, stains: int) -> NDArray[np.uint8]:
         """``(stains, sections of the group, h, w)``; what no tile covers is 0."""

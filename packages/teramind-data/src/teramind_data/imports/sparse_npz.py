@@ -15,7 +15,6 @@ from teramind_data.imports.archives import Archive, damaged
 
 __all__ = ["GeneTile", "read_gene_tile"]
 
-_LONGEST_HEADER = 4096
 _MOST_MOLECULES = 100_000_000  # in one tile of 512 px: 400 a pixel
 
 
@@ -113,7 +112,7 @@ def _member(archive: Archive, name: str) -> NDArray[Any]:
         }.get(version)
         if read is None:
             raise ValueError(f"format version {version}")
-        shape, fortran, dtype = read(stream, max_header_size=_LONGEST_HEADER)
+        shape, fortran, dtype = read(stream)
     except (ValueError, SyntaxError, TypeError, EOFError) as error:
         raise damaged(where, str(error).splitlines()[0][:120], "an npy header") from error
     if dtype.kind not in "iu":

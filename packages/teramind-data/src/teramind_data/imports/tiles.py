@@ -10,7 +10,7 @@ all places of a section. Memory is bounded by a row of tiles, a shard of express
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -237,13 +237,10 @@ def _write(writer: BrainWriter, read: _Read, tissue_of: TissueOf) -> Brain:
 
     _write_expression(writer, read)
     writer.write_molecules(_molecules(read.spill))
-    tissue, qc = _tissue(writer, read, tissue_of)
-    put_labels(writer, "tissue", tissue)
+    quality: list[dict[str, Any]] = []
+    put_labels(writer, "tissue", _tissue(writer, read, tissue_of, quality))
     writer.set_sections(
-        [
-            Section(s.index, s.name, s.z_um, s.source, s.registration, numbers)
-            for s, numbers in zip(writer.spec.sections, qc, strict=True)
-        ]
+        [replace(section, qc=qc) for section, qc in zip(writer.spec.sections, quality, strict=True)]
     )
     # A run that was stopped may have left either.
     write_points(writer.url, overwrite=True)
@@ -270,23 +267,20 @@ def _molecules(spill: Spill) -> Iterator[tuple[int, Any, Any, Any]]:
 
 
 def _tissue(
-    writer: BrainWriter, read: _Read, tissue_of: TissueOf
-) -> tuple[NDArray[np.uint8], list[dict[str, Any]]]:
-    """Tissue ``(z, y/16, x/16)`` and each section's numbers."""
-    height, width = (edge // BIN_PX for edge in read.canvas)
-    tissue = np.zeros((read.spill.sections, height, width), np.uint8)
-    qc = []
+    writer: BrainWriter, read: _Read, tissue_of: TissueOf, quality: list[dict[str, Any]]
+) -> Iterator[NDArray[np.uint8]]:
+    """Tissue ``(y/16, x/16)`` section by section, whose numbers are added to ``quality``."""
     stains = writer.spec.stains
     for z in range(read.spill.sections):
-        density = np.zeros((height, width), np.int64)
+        density = np.zeros((read.canvas[0] // BIN_PX, read.canvas[1] // BIN_PX), np.int64)
         for row, band in read.spill.bands(z):
             box = Box(row * ROW_PX, min((row + 1) * ROW_PX, read.canvas[0]), 0, read.canvas[1])
             density[box.coarsen(BIN_PX).slices] = _all_genes(band, box)
         dapi = bin_means(writer, stains.index("DAPI"), z) if "DAPI" in stains else None
-        tissue[z] = tissue_of(density, writer.spec.pixel_size_um, dapi)
-        total, within = int(density.sum()), int(density[tissue[z] > 0].sum())
-        qc.append({"transcripts": total, "transcripts_in_tissue": within / total if total else 0.0})
-    return tissue, qc
+        tissue = tissue_of(density, writer.spec.pixel_size_um, dapi)
+        total, within = int(density.sum()), int(density[tissue > 0].sum())
+        quality.append({"transcripts": total, "transcripts_in_tissue": within / total if total else 0.0})
+        yield tissue
 
 
 def _all_genes(band: Band, box: Box) -> NDArray[np.int64]:
