@@ -170,7 +170,7 @@ class _Source:
         # A level made by sum may be wider than the one below; planes and their SubIFDs are of one type.
         levels = self.brain.layout(self.options.image).levels
         dtype = np.dtype(levels[-1].dtype)
-        return {"float16": np.dtype("float32"), "uint64": np.dtype("float64")}.get(dtype.name, dtype)
+        return np.dtype({"float16": "float32", "uint64": "float64"}.get(dtype.name, dtype.name))
 
     def page_arguments(self, level: int) -> dict[str, Any]:
         """Keyword arguments of ``TiffWriter.write`` for a level."""

@@ -179,7 +179,7 @@ def to_xarray(brain: Brain) -> xarray.Dataset:
     Raises:
         MissingInputError: where xarray is not installed.
     """
-    xarray = _library("xarray")
+    library = _library("xarray")
     variables: dict[str, Any] = {}
     coordinates: dict[str, Any] = {
         "section": [section.name for section in brain.sections],
@@ -200,7 +200,7 @@ def to_xarray(brain: Brain) -> xarray.Dataset:
             coordinates[f"{axis}{suffix}"] = (f"{axis}{suffix}", centres, {"units": "um"})
         variables[name] = (dims, lazy_level(brain, name), {"reduce": image.reduce})
     attributes = {"kind": brain.kind, "pixel_size_um": brain.pixel_size_um, "url": brain.url}
-    dataset: xarray.Dataset = xarray.Dataset(variables, coordinates, attributes)
+    dataset: xarray.Dataset = library.Dataset(variables, coordinates, attributes)
     return dataset
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from teramind_data.elements import POINTS, TABLE
@@ -39,11 +40,15 @@ def validate(
         raise MissingInputError("store not found", where=location, remedy="Check the path")
     found: list[Finding] = []
     seen: set[str] = set()
-    for finding in _findings(location, deep, advance or (lambda n=1: None)):
+    for finding in _findings(location, deep, advance or _nobody):
         if str(finding) not in seen:
             seen.add(str(finding))
             found.append(finding)
     return found
+
+
+def _nobody(n: float) -> None:
+    """Takes progress that nobody asked for."""
 
 
 def skipped() -> list[str]:
@@ -158,11 +163,11 @@ def _by_others(location: Location, brain: Brain) -> Iterator[Finding]:
         if not any("ome-zarr-models" in text for text in missing):
             for name in (*brain.images, *brain.labels):
                 group = brain.layout(name).array_group
-                problem = _problem(lambda group=group: _ome_zarr(location, group))
+                problem = _problem(partial(_ome_zarr, location, group))
                 if problem:
                     yield Finding(group, f"ome-zarr-models does not accept it: {problem}")
         if not any("SpatialData" in text for text in missing):
-            problem = _problem(lambda: _spatialdata(location))
+            problem = _problem(partial(_spatialdata, location))
             if problem:
                 yield Finding("zarr.json", f"SpatialData does not open the store: {problem}")
 
