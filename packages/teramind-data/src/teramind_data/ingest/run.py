@@ -144,7 +144,7 @@ class Cluster:
 
         left = iter(items)
         running: dict[str, T] = {}
-        pending = as_completed([], with_results=False)
+        pending = as_completed([], loop=self._client.loop)
 
         def fill() -> None:
             room = _QUEUED * max(1, sum(self._client.ncores().values())) - len(running)
