@@ -205,3 +205,16 @@ def test_ranges_hold_exactly_their_numbers() -> None:
     assert to_ranges(numbers) == ((0, 2), (5, 5), (7, 8))
     assert {n for n in range(-2, 12) if in_ranges(to_ranges(numbers), n)} == numbers
     assert to_ranges(()) == ()
+
+
+@pytest.mark.parametrize("damage", ["removed", "emptied"])
+def test_a_lost_shard_of_a_complete_store_is_never_background(truth: Any, tmp_path: Path, damage: str) -> None:
+    brain = truth.write(tmp_path / "b.zarr")
+    shard = next(p for p in sorted((tmp_path / "b.zarr/images/morphology").rglob("c/*/*/*/*")) if p.is_file())
+    if damage == "removed":
+        shard.unlink()
+    else:
+        shard.write_bytes(b"")
+    with pytest.raises(MissingShardError, match="shard is missing and not listed as empty"):
+        for z in range(brain.n_sections):
+            brain.read("morphology", z)

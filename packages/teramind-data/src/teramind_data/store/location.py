@@ -123,13 +123,15 @@ class Location:
                         (Path(folder) / name).unlink(missing_ok=True)
 
     def exists(self, key: str) -> bool:
-        """Whether there is an object of this key (not a folder)."""
+        """Whether there is an object of this key (not a folder) with anything in it: zarr reads an empty one as
+        background, and nothing we write is empty."""
         if self.is_local:
-            return (self.path / key).is_file()
+            file = self.path / key
+            return file.is_file() and file.stat().st_size > 0
         fs, path = self._remote(key)
         # Shards are written through zarr's own filesystem object, of which this one's cache knows nothing.
         fs.invalidate_cache()
-        return bool(fs.isfile(path))
+        return bool(fs.isfile(path)) and int(fs.size(path)) > 0
 
     def children(self, key: str = "") -> set[str]:
         """Names directly below ``key``, objects and folders; what was never finished does not count."""
