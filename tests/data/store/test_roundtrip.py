@@ -260,7 +260,7 @@ def test_writes_that_do_not_fit_are_refused(truth: Any, tmp_path: Path) -> None:
         ({"chunk": 48}, "power of two"),
         ({"stains": ("DAPI", "DAPI")}, "distinct"),
         ({"expression_dtype": "int8"}, "uint8 or uint16"),
-        ({"kind": "other"}, "atlas or generated"),
+        ({"kind": "other"}, "atlas or expression or generated"),
     ],
 )
 def test_bad_specifications_are_refused(truth: Any, change: dict[str, Any], says: str) -> None:
