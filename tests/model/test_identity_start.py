@@ -16,7 +16,13 @@ def network(channels: int = 8, patch: int = 32, stains: int = 2) -> TeraMind:
     widths = (2 * channels, channels, channels // 2)
     return TeraMind(
         NetworkConfig(
-            genes=5, patch=patch, channels=channels, stains=stains, gene_widths=widths, time_width=16, dropout=0.0
+            genes=5,
+            patch=patch,
+            channels=channels,
+            stains=stains,
+            gene_widths=widths,
+            time_width=16,
+            dropout=0.0,
         )
     )
 
