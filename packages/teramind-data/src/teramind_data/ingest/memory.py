@@ -18,10 +18,10 @@ DEFAULT = 2048 * MIB
 _LIBRARIES = 400 * MIB
 #: Batches of a transcript file on their way through polars, as measured.
 _TRANSCRIPTS = 300 * MIB
-_TILE_CACHE = 64 * MIB  # decoded tiles an open image holds
+TILE_CACHE = 32 * MIB  # decoded tiles an open image holds
 _PULL = 160 * MIB  # coordinates and source pixels of one block of 512 px
 _BYTES_PER_BIN = 64  # planes of a strip of bins while tissue is found: floats, labels, masks
-_STRIP_BINS = 1 << 21  # more at once is no faster
+_STRIP_BINS = 1 << 18  # more at once is hardly faster
 _COUNT = 8  # bytes of a count before it is stored
 
 
@@ -50,7 +50,7 @@ def limits(budget: int, stains: int, genes: int, itemsize: int = 1) -> Limits:
     """
     shard = BLOCK_PX * BLOCK_PX
     # The shard, what its first pyramid level is summed in (9/4), and its encoding.
-    images = stains * (shard * 17 // 4 + _TILE_CACHE) + _PULL
+    images = stains * (shard * 17 // 4 + TILE_CACHE) + _PULL
     bins = (BLOCK_PX // BIN_PX) ** 2
     counts = genes * bins * (itemsize * 2 + 2)
     row = genes * (BLOCK_PX // BIN_PX) * _COUNT

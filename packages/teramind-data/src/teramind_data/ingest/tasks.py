@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from teramind_data.geometry import BIN_PX, Box, tiles
 from teramind_data.ingest.intensity import Histogram, Window
-from teramind_data.ingest.memory import Limits
+from teramind_data.ingest.memory import TILE_CACHE, Limits
 from teramind_data.ingest.plan import PlannedSection
 from teramind_data.ingest.raster import FileRows, Rows, strips
 from teramind_data.ingest.rasterize import bin_counts, pull, sample
@@ -60,7 +60,9 @@ def _slides(run: str, section: PlannedSection) -> dict[str, Slide]:
             slide.close()
         _held.slides, _held.of = {}, None
         with ExitStack() as stack:
-            slides = {stain: stack.enter_context(Slide(file)) for stain, file in section.images.items()}
+            slides = {
+                stain: stack.enter_context(Slide(file, TILE_CACHE)) for stain, file in section.images.items()
+            }
             stack.pop_all()
         _held.slides, _held.of = slides, (run, section.index)
     return _held.slides
