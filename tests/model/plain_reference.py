@@ -4,7 +4,8 @@ The twin that the real network is measured against (arXiv 2503.01220, equations 
 authors' published weights where the two disagree). It is written from the specification alone: one
 function a building block, on the published parameter names, no modules, no batching tricks, no
 caching. It shares no code with the packages and imports none of them; keep it so, and keep it slow
-and obvious.
+and obvious. `plain_steps` has what is done to grids and time steps, `plain_names` the published
+parameters' names and shapes.
 
 Names: `B` crops, `n` genes, `S` gene slices, `Z` image slices, `k` stains, `P` patch edge in pixels,
 `g = P / 16` gene bins along a patch edge, `C` base channels.
@@ -20,11 +21,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-BIN = 16  # pixels along the edge of a gene bin
-ATTENTION_EDGE = 16  # gene-morph attention runs where the feature maps have this edge
-TRAIN_STEPS = 1000
-LEVELS = 4
-SLICES_OF_KERNEL = {1: 1, 3: 4, 5: 8, 9: 16}  # z extent of the gene-gene convolution -> S
+from tests.model.plain_names import ATTENTION_EDGE, BIN, LEVELS, SLICES_OF_KERNEL
+from tests.model.plain_steps import (
+    alphas_cumprod,
+    collage,
+    cut,
+    ddim_timesteps,
+    enlarge,
+    four_neighbours,
+    shrink,
+)
 
 
 class PlainModel:
@@ -286,169 +292,3 @@ class PlainModel:
         if axis == 1:
             weight = weight[:, None, None, None]
         return weight * x * torch.rsqrt((x * x).mean(dim=axis, keepdim=True) + 1e-6)
-
-
-# -------------------------------------------------------------------- geometry and schedule
-
-
-def cut(x: Tensor, size: int) -> Tensor:
-    """Blocks `(B, ..., 2*size, 2*size)` to their four patches `(B*4, ..., size, size)`, row by row."""
-    patches = []
-    for crop in x:
-        for row in (0, 1):
-            for col in (0, 1):
-                y, x_ = row * size, col * size
-                patches.append(crop[..., y : y + size, x_ : x_ + size])
-    return torch.stack(patches)
-
-
-def collage(x: Tensor) -> Tensor:
-    """Four patches a block laid side by side, half a patch dropped at the rim: `(B*4, ...)` to `(B, ...)`."""
-    half = x.shape[-1] // 2
-    blocks = []
-    for first in range(0, len(x), 4):
-        upper = torch.cat([x[first], x[first + 1]], dim=-1)
-        lower = torch.cat([x[first + 2], x[first + 3]], dim=-1)
-        blocks.append(torch.cat([upper, lower], dim=-2)[..., half:-half, half:-half])
-    return torch.stack(blocks)
-
-
-def four_neighbours(upper: Tensor, lower: Tensor) -> Tensor:
-    """Two rows of a grid, `(columns, ...)` each, to the four patches around each corner between them."""
-    blocks = []
-    for col in range(len(upper) - 1):
-        blocks += [upper[col], upper[col + 1], lower[col], lower[col + 1]]
-    return torch.stack(blocks)
-
-
-def enlarge(x: Tensor) -> Tensor:
-    """Nearest x2 in y and x."""
-    return x.repeat_interleave(2, dim=-2).repeat_interleave(2, dim=-1)
-
-
-def shrink(x: Tensor) -> Tensor:
-    """Mean of 2 x 2 pixels in y and x."""
-    return (x[..., ::2, ::2] + x[..., 1::2, ::2] + x[..., ::2, 1::2] + x[..., 1::2, 1::2]) / 4
-
-
-def alphas_cumprod() -> Tensor:
-    """The share of signal left at each of the 1000 training steps, linear betas, float64."""
-    betas = torch.linspace(1e-4, 2e-2, TRAIN_STEPS, dtype=torch.float64)
-    return torch.cumprod(1 - betas, dim=0)
-
-
-def ddim_timesteps(steps: int) -> list[int]:
-    """The times of the smallest integer stride that leaves exactly `steps` of 0 .. 999."""
-    for stride in range(1, TRAIN_STEPS + 1):
-        times = list(range(0, TRAIN_STEPS, stride))
-        if len(times) == steps:
-            return times
-    raise ValueError(f"no integer stride leaves {steps} of {TRAIN_STEPS} time steps")
-
-
-# -------------------------------------------------------------------- published names and shapes
-
-
-def parameter_shapes(
-    genes: int,
-    gene_slices: int = 4,
-    patch: int = 64,
-    channels: int = 64,
-    gene_widths: tuple[int, int, int] = (128, 64, 32),
-    time_width: int = 512,
-    stains: int = 2,
-) -> dict[str, tuple[int, ...]]:
-    """Every parameter of a network under its published name, in the published order."""
-    kernel_z = {slices: kernel for kernel, slices in SLICES_OF_KERNEL.items()}[gene_slices]
-    features = gene_slices * (patch // BIN) ** 2
-    widths = [channels * 2**level for level in range(LEVELS)]
-    gene_channels = [genes, *gene_widths][::-1]  # by level
-    shapes: dict[str, tuple[int, ...]] = {}
-
-    def norm(name: str, width: int) -> None:
-        shapes[f"{name}.weight"] = (width,)
-
-    def map_norm(name: str, width: int) -> None:
-        shapes[f"{name}.weight"] = (1, width, 1, 1)
-
-    def linear(name: str, fan_in: int, fan_out: int) -> None:
-        shapes[f"{name}.weight"] = (fan_out, fan_in)
-        shapes[f"{name}.bias"] = (fan_out,)
-
-    def conv(name: str, fan_in: int, fan_out: int, *kernel: int) -> None:
-        shapes[f"{name}.weight"] = (fan_out, fan_in, *kernel)
-        shapes[f"{name}.bias"] = (fan_out,)
-
-    def res(name: str, fan_in: int, fan_out: int) -> None:
-        map_norm(f"{name}.in_layers.0", fan_in)
-        conv(f"{name}.in_layers.2", fan_in, fan_out, 3, 3, 3)
-        linear(f"{name}.emb_layers.1", time_width, 2 * fan_out)
-        map_norm(f"{name}.out_layers.0", fan_out)
-        conv(f"{name}.out_layers.3", fan_out, fan_out, 3, 3, 3)
-        if fan_in != fan_out:
-            conv(f"{name}.skip_connection", fan_in, fan_out, 1, 1, 1)
-
-    def mlp(name: str, width: int) -> None:
-        linear(f"{name}.fc1", width, 4 * width)
-        linear(f"{name}.fc2", 4 * width, width)
-
-    def gene_morph(name: str, width: int, gene_width: int) -> None:
-        norm(f"{name}.norm1", width)
-        for projection in ("q", "k", "v"):
-            linear(f"{name}.attn.{projection}", width, width)
-        norm(f"{name}.attn.q_norm", width)
-        norm(f"{name}.attn.k_norm", width)
-        linear(f"{name}.attn.proj", width, width)
-        norm(f"{name}.norm2", width)
-        mlp(f"{name}.mlp", width)
-        linear(f"{name}.adaLN_modulation.1", gene_width, 7 * width)
-
-    def gene_res(name: str, level: int, fan_in: int) -> bool:
-        res(f"{name}.0", fan_in + gene_channels[level], widths[level])
-        attends = patch >> level == ATTENTION_EDGE
-        if attends:
-            gene_morph(f"{name}.1", widths[level], gene_channels[level])
-        return attends
-
-    linear("time_embed.time_embed.0", channels, time_width)
-    linear("time_embed.time_embed.2", time_width, time_width)
-
-    linear("rna_blocks.0.0.attn.q", features, features)
-    linear("rna_blocks.0.0.attn.v", features, features)
-    norm("rna_blocks.0.0.attn.q_norm", features)
-    linear("rna_blocks.0.0.attn.proj", features, features)
-    norm("rna_blocks.0.0.norm2", features)
-    mlp("rna_blocks.0.0.mlp", features)
-    conv("rna_blocks.0.0.down_z", genes, genes, kernel_z, 3, 3)
-    for stage, (fan_in, fan_out) in enumerate(zip([genes, *gene_widths], gene_widths, strict=False), start=1):
-        conv(f"rna_blocks.{stage}.1", fan_in, fan_out, 1, 3, 3)
-
-    conv("input_blocks.0.0", stains, channels, 1, 3, 3)
-    skips, block = [channels], 1
-    for level, width in enumerate(widths):
-        if level > 0:
-            res(f"input_blocks.{block}.0", skips[-1], skips[-1])
-            skips.append(skips[-1])
-            block += 1
-        for _ in range(2):
-            gene_res(f"input_blocks.{block}", level, skips[-1])
-            skips.append(width)
-            block += 1
-
-    width = widths[-1]
-    res("middle_block.0", width + genes, width)
-    gene_morph("middle_block.1", width, genes)
-    res("middle_block.2", width, width)
-
-    block = 0
-    for level in reversed(range(LEVELS)):
-        for _ in range(3):
-            attends = gene_res(f"output_blocks.{block}", level, width + skips.pop())
-            width = widths[level]
-            block += 1
-        if level > 0:
-            res(f"output_blocks.{block - 1}.{2 if attends else 1}", width, width)
-
-    map_norm("out.0", channels)
-    conv("out.2", channels, stains, 1, 3, 3)
-    return shapes

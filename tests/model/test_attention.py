@@ -249,6 +249,7 @@ def test_command(atlas: Brain, source: Source, tmp_path: Path, capsys: pytest.Ca
         ([], 2, "--pathway"),
         (["--pathway", "GLUT", "--pair", "Th:Nr4a2"], 2, "--pathway"),
         (["--pathway", "BLOD"], 2, "Aqp4"),
+        (["--pathway", "GLUT", "--name", "MINE"], 2, "--name names the map of --genes"),
     ):
         with pytest.raises(SystemExit) as exit_:
             run_cli(app, [*common, *options])

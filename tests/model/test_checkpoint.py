@@ -103,9 +103,15 @@ def test_the_card_says_what_it_is_and_what_it_is_not_for(saved: Path) -> None:
     [
         ({"format_version": 2}, r"unknown checkpoint format: .*config\.json \(expected 1, found 2\)"),
         ({"panel": ["Th", "Gad1", "Gad2", "Cldn5", "Aqp4"]}, "panel does not match its fingerprint"),
-        ({"panel": ["Th"]}, r"panel and network differ in genes \(expected 5, found 1\)"),
+        ({"panel": ["Th"]}, r"panel and network differ in genes: .*config\.json \(expected 5, found 1\)"),
         ({"stains": ["DAPI"]}, "stains and network differ"),
         ({"network": None}, "lacks a key: .*expected network"),
+        ({"network": [1]}, r"unknown keys: .*config\.json"),
+        ({"network": {"channels": 2}}, r"value of the wrong kind: .*config\.json .*'genes'"),
+        ({"panel": 5}, r"value of the wrong kind: .*config\.json"),
+        ({"pixel_size_um": "fine"}, r"value of the wrong kind: .*config\.json .*'fine'"),
+        ({"pixel_size_um": 0}, r"pixel size is not a positive number: .*config\.json"),
+        ({"training": [1]}, r"value of the wrong kind: .*config\.json"),
     ],
 )
 def test_a_configuration_that_does_not_fit_is_refused(

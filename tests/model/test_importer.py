@@ -93,7 +93,9 @@ def test_sizes_are_inferred(published: dict[str, Tensor]) -> None:
         ({"output_blocks.9.9.weight": torch.zeros(2)}, "left-over parameters"),
         ({"out.2.bias": None}, "lacks parameters: .*head.bias"),
         ({"out.2.bias": torch.zeros(7)}, "wrongly shaped parameters: .*head.bias"),
-        ({"input_blocks.0.0.weight": None}, "not a published checkpoint"),
+        ({"input_blocks.0.0.weight": None}, "not a published checkpoint: .*published.npz"),
+        ({"input_blocks.0.0.weight": torch.zeros(7)}, "another shape: .*published.npz"),
+        ({"out.2.bias": torch.zeros(2, dtype=torch.int64)}, "not floating-point numbers: .*out.2.bias"),
     ],
 )
 def test_what_does_not_fit_is_named_and_nothing_is_left(
@@ -133,8 +135,44 @@ def test_code_in_a_checkpoint_never_runs(
 
     torch.save({"state_dict": {}, "hyper_parameters": Evil()}, tmp_path / "evil.ckpt")
     assert run("import-checkpoint", tmp_path / "evil.ckpt", tmp_path / "out", "--panel", panel) == 2
-    assert "that can be read safely" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "that can be read safely" in error
+    assert "found an object of posix.mkdir" in error
+    assert "weights_only" not in error  # torch's own words advise loading it all the same
     assert not (tmp_path / "pwned").exists()
+
+
+@pytest.mark.parametrize("kind", ["ckpt", "npz", "safetensors"])
+@pytest.mark.parametrize("content", [b"", b"hello, world", b"truncated"], ids=["empty", "text", "truncated"])
+def test_a_damaged_file_is_one_line(
+    kind: str,
+    content: bytes,
+    published: dict[str, Tensor],
+    panel: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    source = write(kind, tmp_path, published)
+    source.write_bytes(source.read_bytes()[:9000] if content == b"truncated" else content)
+    assert run("import-checkpoint", source, tmp_path / "out", "--panel", panel) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert f"published.{kind}" in error
+    assert "Copy " in error
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [[1, 2], {"state_dict": {1: torch.zeros(1)}}, {"state_dict": {"model.out.2.bias": 3}}],
+    ids=["a list", "numbers as names", "a number as weights"],
+)
+def test_a_checkpoint_without_tensors_is_refused(
+    content: object, panel: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.save(content, tmp_path / "odd.ckpt")
+    assert run("import-checkpoint", tmp_path / "odd.ckpt", tmp_path / "out", "--panel", panel) == 2
+    assert "the checkpoint holds no state_dict of tensors" in capsys.readouterr().err
 
 
 def test_a_missing_file_is_named(panel: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

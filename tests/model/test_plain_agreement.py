@@ -17,7 +17,8 @@ from teramind_model.diffusion.objective import training_loss
 from teramind_model.importer import convert, infer_config
 from teramind_model.network import TeraMind
 from teramind_model.network.config import NetworkConfig
-from tests.model.plain_reference import PlainModel, parameter_shapes
+from tests.model.plain_names import parameter_shapes
+from tests.model.plain_reference import PlainModel
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,14 @@ import numpy as np
 import pytest
 import torch
 
-from tests.model import plain_reference
-from tests.model.plain_reference import PlainModel, ddim_timesteps, parameter_shapes
+from tests.model.plain_names import parameter_shapes
+from tests.model.plain_reference import PlainModel
+from tests.model.plain_steps import ddim_timesteps
 
 Arrays = dict[str, torch.Tensor]
+
+PARTS = {f"tests.model.plain_{part}" for part in ("reference", "steps", "names")}
+"""The second implementation."""
 
 
 @pytest.fixture(autouse=True)
@@ -65,15 +69,17 @@ def largest_difference(found: torch.Tensor, expected: torch.Tensor) -> float:
 
 def test_stands_alone() -> None:
     """It can judge the packages only while it takes nothing from them."""
-    tree = ast.parse(Path(plain_reference.__file__).read_text())
     imported = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            imported |= {alias.name.partition(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0
-            imported.add((node.module or "").partition(".")[0])
-    assert imported - set(sys.stdlib_module_names) == {"torch"}
+    for name in PARTS:
+        tree = ast.parse((Path(__file__).parent / f"{name.rpartition('.')[2]}.py").read_text())
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                assert node.level == 0
+                imported.add(node.module or "")
+    outside = {name.partition(".")[0] for name in imported - PARTS}
+    assert outside - set(sys.stdlib_module_names) == {"torch"}
 
 
 def test_names_and_shapes(weights: dict[str, np.ndarray]) -> None:

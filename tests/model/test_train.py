@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from teramind_data.console import run_cli
-from teramind_data.errors import InputError
+from teramind_data.errors import InputError, OutputExistsError, StoreError
 from teramind_data.store import Brain, open_brain
 from teramind_model.checkpoint import (
     Checkpoint,
@@ -259,7 +259,7 @@ def test_presets_are_the_papers_and_the_phantoms() -> None:
     c = phantom.channels
     network = phantom.network(40)
     assert (network.patch, c, network.gene_widths, network.time_width) == (32, 8, (2 * c, c, c // 2), 8 * c)
-    assert (phantom.ratio_cap, phantom.schedule, network.fold_z) == (20.0, "cosine", True)
+    assert (phantom.ratio_cap, phantom.schedule, network.fold_z) == (100.0, "cosine", True)
     assert PRESETS["supp"].genes == 500
 
 
@@ -352,6 +352,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(
             [*usual, "--init", straight, "--panel", other],
             "panel differs from the checkpoint.*1 genes, without",
         ),
+        ([*usual, "--config", tmp_path], "configuration is not YAML: "),
         ([*usual, "--config", tmp_path / "none.yaml"], "no configuration file: .*none.yaml"),
         ([*usual[2:], "--steps", 1], "bad training option: atlas"),
         ([*usual, "--out", mine], "output exists and is no training run: .*mine"),
@@ -384,6 +385,47 @@ def test_brains_without_a_common_gene_are_refused(
     )
     assert "panels have no gene in common: atlas.zarr, other.zarr" in capsys.readouterr().err
     assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("state", "message"),
+    [
+        (b"", r"trainer state cannot be read: .*trainer\.pt"),
+        (b"no zip", r"trainer state cannot be read: .*trainer\.pt"),
+        ([1], r"trainer state is not one of ours: .*expected a dict, found list"),
+        ({"weights": {}, "step": 2}, "lacks what resuming needs: .*found no optimizer, seconds"),
+    ],
+    ids=["empty", "junk", "a list", "keys missing"],
+)
+def test_a_damaged_trainer_state_is_named(
+    atlas: Brain, straight: Path, tmp_path: Path, state: object, message: str
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(straight, run)
+    shutil.rmtree(run / "checkpoints" / "step-0000006")
+    file = run / "checkpoints" / "step-0000004" / "trainer.pt"
+    if isinstance(state, bytes):
+        file.write_bytes(state)
+    else:
+        torch.save(state, file)
+    with pytest.raises(InputError, match=message) as error:
+        run_to_end(atlas, run)
+    assert "weights_only" not in str(error.value)
+
+
+def test_places_where_no_run_can_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "link").symlink_to("nowhere")
+    below = RunDirectory(tmp_path / "file" / "run")
+    below.check({}, frozenset())
+    with (
+        pytest.raises(StoreError, match="run cannot be written: .*file/run.*Choose another --out"),
+        below.opened({}),
+    ):
+        pytest.fail("opened")
+    with pytest.raises(OutputExistsError, match="no training run: .*link"):
+        RunDirectory(tmp_path / "link").check({}, frozenset())
+    assert (tmp_path / "file").read_text() == "mine"
 
 
 def test_weights_alone_do_not_resume(straight: Path, tmp_path: Path) -> None:

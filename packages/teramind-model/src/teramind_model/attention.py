@@ -44,7 +44,9 @@ __all__ = ["CHANNELS", "AttentionConfig", "map_attention", "pathway_maps", "slot
 CHANNELS = ("previous-current", "current-next", "window")
 """The three versions, by which gene slices the block is fed; the others are zero."""
 
-FORMULA = "log2(n * sum_{a in G} sum_{b in G} Attn_gg[a, b] * count_b(z, bin) + 1)"
+SCALE = "log2(n * map + 1)"
+"""How maps are stored: readers look for ``log2`` at the beginning."""
+FORMULA = "map = sum_{a in G} sum_{b in G} Attn_gg[a, b] * count_b(z, bin)"
 
 _BATCH_NUMBERS = 1 << 26
 """Attention weights computed at once (256 MiB in float32)."""
@@ -192,6 +194,7 @@ def _image_spec(pathway: Pathway, source: Source, atlas: Brain) -> ImageSpec:
         {
             "pathway": pathway.name,
             "genes": list(pathway.genes),
+            "scale": SCALE,
             "formula": FORMULA,
             "n": len(source.panel),
             "patch_px": source.model.config.patch,
@@ -207,6 +210,7 @@ def _check_same(out: Brain, image: ImageSpec) -> None:
     there = out.image_attrs(image.name)
     for what, old, new in (
         ("genes", there.get("genes"), image.attrs["genes"]),
+        ("scale", there.get("scale"), image.attrs["scale"]),
         ("checkpoint", _inner(there, "checkpoint", "sha256"), image.attrs["checkpoint"]["sha256"]),
         ("atlas", _inner(there, "atlas", "fingerprint"), image.attrs["atlas"]["fingerprint"]),
     ):

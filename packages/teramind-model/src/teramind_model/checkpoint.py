@@ -14,6 +14,7 @@ import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,6 +65,10 @@ class ModelInfo:
             )
         if len(self.stains) != self.network.stains:
             raise InputError("stains and network differ", expected=self.network.stains, found=self.stains)
+        if not (isfinite(self.pixel_size_um) and self.pixel_size_um > 0):
+            raise InputError(
+                "pixel size is not a positive number", expected="um, > 0", found=self.pixel_size_um
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """The content of ``config.json``."""
@@ -80,7 +85,7 @@ class ModelInfo:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], where: object) -> ModelInfo:
-        """Inverse of :meth:`to_dict`; InputError naming ``where`` for anything else."""
+        """Inverse of :meth:`to_dict`; InputError (of a panel, PanelError) naming ``where`` for anything else."""
         version = values.get("format_version")
         if version != FORMAT_VERSION:
             raise InputError("unknown checkpoint format", where=where, expected=FORMAT_VERSION, found=version)
@@ -95,6 +100,16 @@ class ModelInfo:
         except KeyError as missing:
             raise InputError(
                 "checkpoint configuration lacks a key", where=where, expected=missing.args[0]
+            ) from None
+        except InputError as error:
+            found = error.where if error.found is None else error.found
+            raise type(error)(error.what, where, error.expected, found, error.remedy) from None
+        except (TypeError, ValueError, AttributeError) as error:
+            raise InputError(
+                "checkpoint configuration holds a value of the wrong kind",
+                where=where,
+                found=error,
+                remedy="The file was edited or damaged; take the original",
             ) from None
         if info.panel.fingerprint != values.get("panel_fingerprint"):
             raise InputError(
@@ -200,8 +215,10 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         values = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise MissingInputError("checkpoint has no configuration", where=file) from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise InputError("checkpoint configuration is not JSON", where=file, found=error) from None
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise InputError(
+            "checkpoint configuration is not JSON", where=file, found=error, remedy="Copy the file again"
+        ) from None
     if not isinstance(values, dict):
         raise InputError(
             "checkpoint configuration is not a JSON object", where=file, found=type(values).__name__
@@ -351,18 +368,20 @@ def load_trainer_state(path: Path) -> dict[str, Any]:
     Raises:
         MissingInputError, InputError: where there is none, or it cannot be read safely.
     """
-    import pickle
-
-    import torch
-
     file = path / TRAINER
     if not file.is_file():
         raise MissingInputError(
             "checkpoint cannot be resumed: no trainer state", where=file, remedy="Use it with --init"
         )
-    try:
-        state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        found = str(error).splitlines()[0]
-        raise InputError("trainer state cannot be read", where=file, found=found) from error
+    from teramind_model.plain_load import load_plain
+
+    state = load_plain(
+        file,
+        "trainer state cannot be read",
+        "Remove this checkpoint to resume from the one before, or start another run from it with --init",
+    )
+    if not isinstance(state, dict):
+        raise InputError(
+            "trainer state is not one of ours", where=file, expected="a dict", found=type(state).__name__
+        )
     return state

@@ -119,7 +119,7 @@ def read_config_file(file: Path) -> dict[str, Any]:
         values = yaml.safe_load(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise MissingInputError("no configuration file", where=file) from None
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise InputError("configuration is not YAML", where=file, found=error) from None
     if not isinstance(values, dict):
         raise InputError(

@@ -28,7 +28,19 @@ def converted(
         PanelError: where the panel has another number of genes than the weights.
     """
     published = read_published(source)
-    network = infer_config(published)
+    try:
+        network = infer_config(published)
+    except InputError as error:
+        raise InputError(
+            error.what,
+            where=source,
+            expected=error.expected,
+            found=error.found,
+            remedy="Give a checkpoint of the published network, its names as published",
+        ) from None
+    whole = [name for name, tensor in published.items() if not tensor.is_floating_point()]
+    if whole:
+        raise InputError("weights are not floating-point numbers", where=source, found=", ".join(whole[:5]))
     if len(panel) != network.genes:
         raise PanelError(
             "panel does not fit the weights",

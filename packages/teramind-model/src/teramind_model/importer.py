@@ -116,6 +116,9 @@ def infer_config(published: Mapping[str, Tensor]) -> NetworkConfig:
         raise InputError(
             "not a published checkpoint: a parameter is missing", expected=missing.args[0]
         ) from None
+    except (IndexError, ValueError):
+        # A shape with too few axes.
+        raise InputError("not a published checkpoint: a parameter has another shape") from None
     slices = {1: 1, 3: 4, 5: 8, 9: 16}.get(kernel_z)
     if slices is None:
         raise InputError("unknown depth of down_z", expected="1, 3, 5 or 9", found=kernel_z)
@@ -140,41 +143,60 @@ def read_published(path: Path) -> dict[str, Tensor]:
     MissingInputError, InputError
         Where there is no such file, or it is not such a checkpoint.
     """
-    import torch
-
     if not path.is_file():
-        raise MissingInputError("no checkpoint to import", where=path)
-    if path.suffix == ".npz":
-        import numpy as np
-
-        with np.load(path, allow_pickle=False) as arrays:
-            tensors = {name: torch.from_numpy(arrays[name]) for name in arrays.files}
-    elif path.suffix == ".safetensors":
-        from safetensors.torch import load_file
-
-        tensors = load_file(path)
-    else:
-        tensors = _read_lightning(path)
-    return _strip_prefix(tensors)
+        raise MissingInputError("no checkpoint to import", where=path, remedy="Check the path")
+    readers = {".npz": _read_npz, ".safetensors": _read_safetensors}
+    return _strip_prefix(readers.get(path.suffix, _read_lightning)(path))
 
 
-def _read_lightning(path: Path) -> dict[str, Tensor]:
-    import pickle
+def _read_npz(path: Path) -> dict[str, Tensor]:
+    import zipfile
 
+    import numpy as np
     import torch
 
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        # As a zip archive, or NumPy would take a single array, or a pickle, under the same name.
+        with zipfile.ZipFile(path), np.load(path, allow_pickle=False) as arrays:
+            return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
+    except (zipfile.BadZipFile, OSError, EOFError, KeyError, ValueError, TypeError) as error:
         raise InputError(
-            "not a checkpoint that can be read safely",
-            where=path,
-            found=str(error).splitlines()[0],
-            remedy="Only tensors and plain values are accepted; save its state_dict as .safetensors and import that.",
-        ) from error
+            "not an .npz of arrays of numbers", where=path, found=error, remedy="Copy the file again"
+        ) from None
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise InputError(
+            "not a safetensors file", where=path, found=error, remedy="Copy the file again"
+        ) from None
+
+
+def _read_lightning(path: Path) -> dict[str, Tensor]:
+    import torch
+
+    from teramind_model.plain_load import load_plain
+
+    content = load_plain(
+        path,
+        "not a checkpoint that can be read safely",
+        "Copy it again if it is damaged; if you trust it, save its state_dict as .safetensors and import that",
+    )
     tensors = content.get("state_dict", content) if isinstance(content, dict) else None
-    if not isinstance(tensors, dict) or not all(isinstance(v, torch.Tensor) for v in tensors.values()):
-        raise InputError("the checkpoint holds no state_dict of tensors", where=path)
+    if not isinstance(tensors, dict) or not all(
+        isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in tensors.items()
+    ):
+        raise InputError(
+            "the checkpoint holds no state_dict of tensors",
+            where=path,
+            expected="state_dict: {name: tensor}",
+            found=type(tensors or content).__name__,
+        )
     return tensors
 
 

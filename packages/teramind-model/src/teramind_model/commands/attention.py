@@ -42,6 +42,8 @@ def command(
 
     if sum(option is not None for option in (pathway, pair, genes)) != 1:
         raise InputError("say whose attention to map", remedy="Give one of --pathway, --pair and --genes")
+    if name is not None and genes is None:
+        raise InputError("--name names the map of --genes", found="no --genes", remedy="Leave --name out")
     if pathway is not None:
         chosen = pathways.named(pathway)
     elif pair is not None:

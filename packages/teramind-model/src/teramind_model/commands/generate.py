@@ -68,6 +68,8 @@ def command(
         raise InputError("--genes-from is unknown", expected="neighbour", found=genes_from)
     if shuffle_genes and genes_from:
         raise InputError("--shuffle-genes and --genes-from exclude each other", remedy="Give one of them")
+    if shuffle_tile is not None and not shuffle_genes:
+        raise InputError("--shuffle-tile is for --shuffle-genes", remedy="Give both, or neither")
     control: Control = "shuffled" if shuffle_genes else "neighbour" if genes_from else "none"
     config = GenerateConfig(
         atlas=atlas,

@@ -95,7 +95,10 @@ def pick_device(name: str) -> str:
         kind = torch.device(name).type
     except RuntimeError:
         raise InputError("unknown device", expected="auto, cpu, cuda or cuda:N", found=name) from None
-    if kind == "cuda" and not torch.cuda.is_available():
+    if kind not in ("cpu", "cuda"):
+        raise InputError("unknown device", expected="auto, cpu, cuda or cuda:N", found=name)
+    there = torch.cuda.device_count() if kind == "cuda" else 1
+    if (torch.device(name).index or 0) >= there:
         raise InputError("no such device here", found=name, remedy="Use --device cpu")
     return name
 

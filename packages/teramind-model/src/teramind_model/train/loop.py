@@ -155,16 +155,34 @@ def _start(training: Training, device: torch.device, newest: tuple[int, Path] | 
         start_as_identity(model)
     if newest is None and training.init is not None:
         load_weights(model, training.init.weights(), training.init.path)
-    trainer = None if newest is None else load_trainer_state(newest[1])
+    trainer = None if newest is None else _trainer_state(newest[1])
     if trainer is not None:
         load_weights(model, trainer["weights"], newest[1] if newest else None)
     model.to(device).train()
     optimizer = torch.optim.Adam(model.parameters(), lr=options.lr)
     if trainer is None or newest is None:
         return _State(model, optimizer, Ema(model, options.ema))
-    optimizer.load_state_dict(trainer["optimizer"])
+    try:
+        optimizer.load_state_dict(trainer["optimizer"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError("trainer state does not fit the network", where=newest[1], found=error) from None
     ema = Ema(model, options.ema, start=load_checkpoint(newest[1]).weights())
     return _State(model, optimizer, ema, step=int(trainer["step"]), seconds=float(trainer["seconds"]))
+
+
+def _trainer_state(checkpoint: Path) -> dict[str, Any]:
+    state = load_trainer_state(checkpoint)
+    wanted = ("weights", "optimizer", "step", "seconds")
+    lacking = [key for key in wanted if key not in state]
+    if lacking:
+        raise InputError(
+            "trainer state lacks what resuming needs",
+            where=checkpoint,
+            expected=", ".join(wanted),
+            found=f"no {', '.join(lacking)}",
+            remedy="Start another run from this checkpoint with --init",
+        )
+    return state
 
 
 def _step(

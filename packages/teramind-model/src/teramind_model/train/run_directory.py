@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from teramind_data.errors import InputError, OutputExistsError
+from teramind_data.errors import InputError, OutputExistsError, StoreError
 from teramind_model.checkpoint import CONFIG, checkpoint_name, run_checkpoints
 
 __all__ = ["RunDirectory"]
@@ -48,7 +48,7 @@ class RunDirectory:
             InputError: where a run lies here whose configuration differs, naming the keys.
         """
         file = self.path / CONFIG
-        if self.path.exists() and not file.is_file():
+        if (self.path.exists() or self.path.is_symlink()) and not file.is_file():
             if not self.path.is_dir() or any(self.path.iterdir()):
                 raise OutputExistsError(
                     "output exists and is no training run", where=self.path, remedy="Choose another --out"
@@ -62,9 +62,19 @@ class RunDirectory:
 
         Raises:
             InputError: where another process trains here now.
+            StoreError: where the folder cannot be made.
         """
-        (self.path / "checkpoints").mkdir(parents=True, exist_ok=True)
-        with (self.path / ".lock").open("w") as handle:
+        try:
+            (self.path / "checkpoints").mkdir(parents=True, exist_ok=True)
+            lock = (self.path / ".lock").open("w")
+        except OSError as error:
+            raise StoreError(
+                "run cannot be written",
+                where=self.path,
+                found=error.strerror,
+                remedy="Choose another --out, or check permissions",
+            ) from None
+        with lock as handle:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
