@@ -17,12 +17,21 @@ from teramind_data.errors import (
     InputError,
     MissingInputError,
     OutputExistsError,
+    StoreError,
 )
 from teramind_data.store import Section, create_brain
 from teramind_eval.config import parse_controls, report_config
 from teramind_eval.report.build import write_report
 from tests.eval.conftest import Stores
-from tests.eval.drawn import CANVAS, draw_section, spec_of, write_generated, write_real
+from tests.eval.drawn import (
+    CANVAS,
+    PROVENANCE,
+    draw_section,
+    imitation,
+    spec_of,
+    write_generated,
+    write_real,
+)
 
 
 def config(stores: Stores, out: Path, **changes: Any) -> Any:
@@ -174,6 +183,15 @@ def test_a_folder_of_others_is_never_replaced(stores: Stores, tmp_path: Path) ->
     assert (out / "thesis.txt").read_text() == "all of it"
 
 
+@pytest.mark.parametrize("place", ["file/report", "link"])
+def test_a_place_that_cannot_be_written_is_named(stores: Stores, tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "link").symlink_to("nowhere")
+    with pytest.raises((StoreError, OutputExistsError), match=f"{place}.*Give another --out"):
+        write_report(config(stores, tmp_path / place))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "link"]
+
+
 def _images() -> list[np.ndarray]:
     return [draw_section(seed).image for seed in (11, 12)]
 
@@ -202,10 +220,32 @@ def test_stores_that_do_not_fit_are_named(
     assert not (tmp_path / "out").exists()
 
 
-def test_missing_sections_are_named(stores: Stores, tmp_path: Path) -> None:
+def test_some_sections_are_compared_with_the_same_of_the_others(
+    stores: Stores, metrics: dict[str, Any], tmp_path: Path
+) -> None:
+    # Section 0 of the generated store is section 1 of the atlas, the truth and the control.
+    part = write_generated(
+        tmp_path / "part.zarr",
+        [imitation(draw_section(12).image, 4, 0)],
+        provenance=PROVENANCE,
+        sections=(Section(0, "s1", 100.0),),
+    )
+    page, _ = write_report(config(stores, tmp_path / "out", generated=str(part)))
+    found = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    for one in found["stores"]:
+        assert [section["name"] for section in one["sections"]] == ["s1"]
+        whole = metrics["by_label"][one["label"]]["sections"][1]
+        assert one["sections"][0]["scores"] == whole["scores"]
+        assert one["sections"][0]["z_um"] == 100.0
+    assert "Only 1 of 2 sections were generated and compared: s1." in found["warnings"]
+    assert "Only 1 of 2 sections" in page.read_text()
+
+
+def test_a_control_without_a_section_is_named(stores: Stores, tmp_path: Path) -> None:
     other = write_generated(tmp_path / "other.zarr", _images()[:1], sections=(Section(0, "s0", 0.0),))
-    with pytest.raises(InputError, match="number of sections"):
-        write_report(config(stores, tmp_path / "out", generated=str(other)))
+    with pytest.raises(InputError, match=r"section names of shuffled .*other\.zarr .*found no s1"):
+        write_report(config(stores, tmp_path / "out", controls={"shuffled": str(other)}))
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_incomplete_store_is_refused(stores: Stores, tmp_path: Path) -> None:
@@ -258,7 +298,11 @@ def test_truth_that_lacks_a_section_is_named(stores: Stores, tmp_path: Path) -> 
 def test_a_control_of_another_model_is_warned_about(stores: Stores, tmp_path: Path) -> None:
     from teramind_eval.pairs import open_store, warn_about
 
-    provenance = {"checkpoint": {"sha256": "1" * 64}, "request": {"region": [0, 64, 0, 64]}}
+    provenance = {
+        "checkpoint": {"sha256": "1" * 64},
+        "request": {"region": [0, 64, 0, 64]},
+        "atlas": {"url": "D.zarr", "panel_fingerprint": "2" * 64},
+    }
     other = write_generated(tmp_path / "other.zarr", _images(), provenance=provenance)
     real = open_store(str(stores.real), "real", "real")
     run = open_store(str(stores.good), "generated", "generated")
@@ -266,6 +310,7 @@ def test_a_control_of_another_model_is_warned_about(stores: Stores, tmp_path: Pa
     found = warn_about(real.brain, (run, control))
     assert any("another checkpoint" in one for one in found)
     assert any("part of the canvas" in one for one in found)
+    assert any("shuffled was made from another brain (D.zarr)" in one for one in found)
     assert warn_about(real.brain, (run, replace(run, role="control"))) == []
 
 

@@ -150,13 +150,27 @@ def test_maps_join_a_generated_store(atlas: Brain, source: Source, tmp_path: Pat
     assert attrs["channels"] == list(CHANNELS)
     assert attrs["genes"] == ["Slc17a6", "Slc17a7"]
     assert attrs["n"] == len(GENES)
-    assert attrs["scale"] == "log2(n * map + 1)"  # teramind_eval reads its first four letters
+    assert attrs["scale"] == "log2(n * map + 1)"
     assert attrs["checkpoint"]["sha256"] == source.sha256
     # Section 0 of the store is section 1 of the atlas.
     channels = source.gene_positions(atlas)
     for z in range(2):
         expected = map_attention(source.model, atlas, channels, np.array(GLUT), z + 1, Box(0, 5, 0, 7))
         np.testing.assert_array_equal(made.read("attention_GLUT", z), expected)
+
+
+def test_the_report_reads_the_levels_that_were_written(atlas: Brain, source: Source, tmp_path: Path) -> None:
+    from teramind_eval.attention.maps import attention_maps, read_levels
+    from teramind_eval.part import Part
+
+    config = AttentionConfig(atlas.url, "tiny", str(tmp_path / "maps.zarr"), PATHWAYS["GLUT"])
+    made = Part(write_attention(config, source, say=lambda line: None))
+    (found,) = attention_maps(made)
+    assert (found.pathway, found.genes, found.channels) == ("GLUT", PATHWAYS["GLUT"].genes, CHANNELS)
+    bins = Box(0, 5, 0, 7)
+    stored = np.asarray(made.read("attention_GLUT", 1)).astype(np.float64)
+    assert stored.max() > 1
+    np.testing.assert_allclose(read_levels(made, found, 1, bins), 2**stored - 1, rtol=1e-12)
 
 
 def test_there_already_is_skipped_or_refused(atlas: Brain, source: Source, tmp_path: Path) -> None:

@@ -123,10 +123,10 @@ def test_forward_in_float64_is_close_to_rounding(weights: dict[str, np.ndarray],
     places (1.4e-5: the softmax is nearly uniform under these weights); this one does not.
     """
     model = PlainModel(weights, dtype=torch.float64)
-    eps_patch, eps_collage = model.forward(io["fwd_x"], io["fwd_t"], io["fwd_counts"])
+    eps_patch, eps_collage = model.forward(io["fwd_x"][:4], io["fwd_t"][:1], io["fwd_counts"][:4])
     assert eps_patch.dtype == torch.float64
-    assert largest_difference(eps_patch, io["fwd_eps_patch"]) < 8e-6
-    assert largest_difference(eps_collage, io["fwd_eps_collage"]) < 8e-6
+    assert largest_difference(eps_patch, io["fwd_eps_patch"][:4]) < 8e-6
+    assert largest_difference(eps_collage, io["fwd_eps_collage"][:1]) < 8e-6
 
 
 @pytest.mark.parametrize(

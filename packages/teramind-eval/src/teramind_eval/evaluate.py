@@ -34,7 +34,7 @@ from teramind_eval.results import (
 )
 
 if TYPE_CHECKING:
-    from teramind_data.store import Brain
+    from teramind_eval.part import Part
 
 NUCLEAR_STAIN = "DAPI"
 
@@ -145,7 +145,7 @@ def measure_section(
 
 
 def section_nuclei(
-    brain: Brain, section: int, settings: NucleiSettings, blocks: Sequence[Box] | None = None
+    brain: Part, section: int, settings: NucleiSettings, blocks: Sequence[Box] | None = None
 ) -> Nuclei:
     """Nuclei in the DAPI of one section, looked for in `blocks` (default: everywhere)."""
     return find_nuclei(

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from teramind_data.errors import InputError, StoreError
 from teramind_data.geometry import Box, tiles
+from teramind_eval.part import Part
 from teramind_eval.results import Role
-
-if TYPE_CHECKING:
-    from teramind_data.store import Brain
 
 #: Pixel sizes that differ by less (relative) are the same number written differently.
 _PIXEL_TOLERANCE = 1e-6
@@ -21,11 +19,11 @@ _PIXEL_TOLERANCE = 1e-6
 
 @dataclass(frozen=True)
 class Compared:
-    """A store in a report: how it is called, what part it plays, and the open store."""
+    """A store in a report: how it is called, what part it plays, and what of it is compared."""
 
     label: str
     role: Role
-    brain: Brain
+    brain: Part
 
 
 def open_store(url: str, label: str, role: Role, *, incomplete: bool = False) -> Compared:
@@ -49,18 +47,19 @@ def open_store(url: str, label: str, role: Role, *, incomplete: bool = False) ->
             found=f"kind {brain.kind!r}",
             remedy="Give the atlas as --real and the other store as --generated or --control NAME=STORE",
         )
-    return Compared(label, role, brain)
+    return Compared(label, role, Part(brain))
 
 
-def check_comparable(real: Brain, other: Compared) -> None:
-    """Raise InputError, in one line, where a store cannot be laid over the real one pixel by pixel."""
+def check_comparable(real: Part, other: Compared) -> None:
+    """Raise InputError, in one line, where a store cannot be laid over the real one pixel by pixel.
+
+    Which sections it has is for `same_sections` to judge.
+    """
     brain = other.brain
     remedy = f"Give the store that --real {real.url} was generated from, or generate it again from that atlas"
     facts: tuple[tuple[str, object, object], ...] = (
         ("stains", real.stains, brain.stains),
         ("canvas (height, width) px", tuple(real.canvas), tuple(brain.canvas)),
-        ("number of sections", len(real.sections), len(brain.sections)),
-        ("section names", [s.name for s in real.sections], [s.name for s in brain.sections]),
     )
     if abs(real.pixel_size_um - brain.pixel_size_um) > _PIXEL_TOLERANCE * real.pixel_size_um:
         raise InputError(
@@ -81,7 +80,35 @@ def check_comparable(real: Brain, other: Compared) -> None:
             )
 
 
-def tissue_boxes(brain: Brain, section: int, box: Box, size: int) -> list[Box]:
+def same_sections(stores: Sequence[Compared]) -> tuple[Compared, ...]:
+    """All stores cut to the sections of the generated one, found by name, in the real brain's order.
+
+    Args:
+        stores: the real one, the generated one, then controls.
+
+    Raises
+    ------
+    InputError
+        where the generated store has a section that the real one or a control has not.
+    """
+    real, run = stores[0].brain, stores[1].brain
+    wanted = {section.name for section in run.sections}
+    names = [section.name for section in real.sections if section.name in wanted]
+    for one in stores:
+        has = [section.name for section in one.brain.sections]
+        lacking = sorted(wanted.difference(has))
+        if lacking or len(set(has)) != len(has):
+            raise InputError(
+                f"section names of {one.label} are not those to compare",
+                where=one.brain.url,
+                expected=f"{', '.join(sorted(wanted)[:5])} of {run.url}, each once",
+                found=f"no {', '.join(lacking[:5])}" if lacking else "a name twice",
+                remedy=f"Give the store that --real {real.url} was generated from, and controls of its sections",
+            )
+    return tuple(replace(one, brain=one.brain.named(names)) for one in stores)
+
+
+def tissue_boxes(brain: Part, section: int, box: Box, size: int) -> list[Box]:
     """Tiles of `size` px that hold molecules of the real atlas; `box` starts on the tile grid and lies in the canvas.
 
     Tiles cut at the canvas's rim to less than half are left out.
@@ -98,20 +125,25 @@ def tissue_boxes(brain: Brain, section: int, box: Box, size: int) -> list[Box]:
     ]
 
 
-def tissue_blocks(brain: Brain, section: int, size: int) -> list[Box]:
+def tissue_blocks(brain: Part, section: int, size: int) -> list[Box]:
     """Blocks of `size` px of a section that hold any molecule, row-major."""
     canvas = Box(0, brain.canvas[0], 0, brain.canvas[1])
     return [block for block in tiles(canvas, size) if len(brain.molecules.read(section, block)[0])]
 
 
-def warn_about(real: Brain, others: Sequence[Compared]) -> list[str]:
+def warn_about(real: Part, others: Sequence[Compared]) -> list[str]:
     """What a reader must know before believing the numbers: incomplete stores, other panels, other seeds."""
     found = []
     for one in (Compared("the real brain", "real", real), *others):
         if not one.brain.complete:
             found.append(f"{one.label} ({one.brain.url}) is incomplete: its writing never finished.")
+    whole = real.brain.n_sections
+    if len(real.sections) < whole:
+        names = ", ".join(section.name for section in real.sections)
+        found.append(f"Only {len(real.sections)} of {whole} sections were generated and compared: {names}.")
     generated = [one for one in others if one.role == "generated"]
     for one in others:
+        found += _atlas_warning(real, one)
         found += _region_warning(real, one)
         found += _panel_warning(real, one)
     for control in (one for one in others if one.role == "control"):
@@ -120,7 +152,18 @@ def warn_about(real: Brain, others: Sequence[Compared]) -> list[str]:
     return found
 
 
-def _panel_warning(real: Brain, other: Compared) -> list[str]:
+def _atlas_warning(real: Part, other: Compared) -> list[str]:
+    atlas = other.brain.provenance.get("atlas")
+    if not isinstance(atlas, dict) or real.panel is None:
+        return []
+    if atlas.get("panel_fingerprint") in (None, real.panel.fingerprint):
+        return []
+    return [
+        f"{other.label} was made from another brain ({atlas.get('url')}) than the real one here: its panel differs."
+    ]
+
+
+def _panel_warning(real: Part, other: Compared) -> list[str]:
     if real.panel is None or other.brain.panel is None:
         return []
     lacking = [gene for gene in other.brain.panel if gene not in real.panel]
@@ -130,7 +173,7 @@ def _panel_warning(real: Brain, other: Compared) -> list[str]:
     return [f"{other.label} was made from {len(lacking)} genes that the real brain lacks ({some}, ...)."]
 
 
-def _region_warning(real: Brain, other: Compared) -> list[str]:
+def _region_warning(real: Part, other: Compared) -> list[str]:
     request = other.brain.provenance.get("request")
     region = request.get("region") if isinstance(request, dict) else None
     if region is None or list(region) == [0, real.canvas[0], 0, real.canvas[1]]:
@@ -161,7 +204,7 @@ def _identity(provenance: dict[str, Any]) -> dict[str, object]:
     }
 
 
-def read_stain(brain: Brain, section: int, box: Box, stain: str) -> np.ndarray:
+def read_stain(brain: Part, section: int, box: Box, stain: str) -> np.ndarray:
     """One stain of a section's box, uint8 `(y, x)`; StoreError names a store without that stain."""
     if stain not in brain.stains:
         raise StoreError(

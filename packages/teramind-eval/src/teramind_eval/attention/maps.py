@@ -14,7 +14,7 @@ from teramind_eval.attention.trends import FloatArray, Trend, paired_levels
 from teramind_eval.results import TrendScores
 
 if TYPE_CHECKING:
-    from teramind_data.store import Brain
+    from teramind_eval.part import Part
 
 PREFIX = "attention_"
 
@@ -36,12 +36,12 @@ class AttentionMap:
     logarithmic: bool
 
 
-def attention_maps(brain: Brain) -> tuple[AttentionMap, ...]:
+def attention_maps(brain: Part) -> tuple[AttentionMap, ...]:
     """The attention maps a store holds, by name."""
     return tuple(_described(brain, name) for name in sorted(brain.images) if name.startswith(PREFIX))
 
 
-def _described(brain: Brain, name: str) -> AttentionMap:
+def _described(brain: Part, name: str) -> AttentionMap:
     attrs = brain.image_attrs(name)
     genes = tuple(str(gene) for gene in attrs.get("genes", ()))
     if not genes:
@@ -60,7 +60,7 @@ def _described(brain: Brain, name: str) -> AttentionMap:
     )
 
 
-def read_levels(brain: Brain, which: AttentionMap, section: int, bins: Box, level: int = 0) -> FloatArray:
+def read_levels(brain: Part, which: AttentionMap, section: int, bins: Box, level: int = 0) -> FloatArray:
     """Attention levels `n * map` on a linear scale, `(c, y, x)` float64, for a box in bins of the section."""
     values = np.asarray(brain.read(which.element, section, bins, level=level), dtype=np.float64)
     if which.logarithmic:
@@ -68,7 +68,7 @@ def read_levels(brain: Brain, which: AttentionMap, section: int, bins: Box, leve
     return values * (len(brain.panel) if brain.panel is not None else 1)
 
 
-def read_expression(real: Brain, genes: tuple[str, ...], section: int, bins: Box) -> np.ndarray:
+def read_expression(real: Part, genes: tuple[str, ...], section: int, bins: Box) -> np.ndarray:
     """Summed counts of genes, `(y, x)`, for a box in bins of the section."""
     if real.panel is None:
         raise StoreError("the real store has no panel", where=real.url)
@@ -76,7 +76,7 @@ def read_expression(real: Brain, genes: tuple[str, ...], section: int, bins: Box
     return np.asarray(counts, dtype=np.int64).sum(axis=0)
 
 
-def trends(real: Brain, store: Brain, which: AttentionMap, edge: int) -> dict[tuple[str, int], Trend]:
+def trends(real: Part, store: Part, which: AttentionMap, edge: int) -> dict[tuple[str, int], Trend]:
     """Expression against attention by channel and section, blocks of `edge` bins, streamed in bands."""
     out: dict[tuple[str, int], Trend] = {}
     for section in real.sections:
@@ -93,7 +93,7 @@ def trends(real: Brain, store: Brain, which: AttentionMap, edge: int) -> dict[tu
     return out
 
 
-def _bands(brain: Brain, edge: int) -> Iterator[Box]:
+def _bands(brain: Part, edge: int) -> Iterator[Box]:
     rows, columns = brain.canvas[0] // BIN_PX, brain.canvas[1] // BIN_PX
     return tiles(Box(0, rows, 0, columns), max(1, _BAND_BINS // edge) * edge)
 

@@ -15,7 +15,7 @@ from teramind_eval.attention.maps import AttentionMap, attention_maps, trend_sco
 from teramind_eval.attention.trends import Trend
 from teramind_eval.evaluate import NUCLEAR_STAIN, Measured, Sizes, measure_brains, store_results
 from teramind_eval.morphometry.truth import read_truth, truth_path
-from teramind_eval.pairs import Compared, check_comparable, open_store, warn_about
+from teramind_eval.pairs import Compared, check_comparable, open_store, same_sections, warn_about
 from teramind_eval.report.output import (
     FIGURES,
     METRICS,
@@ -62,7 +62,7 @@ def write_report(config: ReportConfig) -> tuple[Path, bool]:
 
     Raises
     ------
-    InputError, MissingInputError, IncompleteStoreError, OutputExistsError
+    InputError, MissingInputError, StoreError, IncompleteStoreError, OutputExistsError
         each naming the store, file or folder and what to do; nothing is then left under the output's name.
     """
     stores = open_stores(config)
@@ -73,8 +73,8 @@ def write_report(config: ReportConfig) -> tuple[Path, bool]:
     out = Path(config.out)
     if state_of(out, inputs, settings, overwrite=config.overwrite) == "current":
         return out / PAGE, False
-    evidence = gather(config, stores, sizes, truth, (inputs, settings))
-    with written_whole(out) as draft:
+    with written_whole(out) as draft:  # first: a place that cannot be written is named before the work
+        evidence = gather(config, stores, sizes, truth, (inputs, settings))
         write_into(draft, evidence)
     return out / PAGE, True
 
@@ -95,7 +95,7 @@ def open_stores(config: ReportConfig) -> tuple[Compared, ...]:
         )
     for one in others:
         check_comparable(real.brain, one)
-    return (real, *others)
+    return same_sections((real, *others))
 
 
 def check_truth(config: ReportConfig, real: Compared) -> Path | None:

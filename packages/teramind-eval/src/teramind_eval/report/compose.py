@@ -46,7 +46,7 @@ def compose(evidence: Evidence) -> Page:
     return Page(
         title=f"{_name(run.url)} beside {_name(results.store('real')[0].url)}",
         subtitle=(
-            f"A brain generated from its genes, laid over the measured one: {len(real.sections)} sections of "
+            f"A brain generated from its genes, laid over the measured one: {_sections(len(real.sections))} of "
             f"{real.canvas[1]} × {real.canvas[0]} px at {micrometres} a pixel, stains "
             f"{' and '.join(real.stains)}."
         ),
@@ -70,6 +70,10 @@ def compose(evidence: Evidence) -> Page:
         command=command_line(evidence.config, sizes),
         notes=_notes(evidence),
     )
+
+
+def _sections(count: int) -> str:
+    return "1 section" if count == 1 else f"{count} sections"
 
 
 def _name(url: str) -> str:

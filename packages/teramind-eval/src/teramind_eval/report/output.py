@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-from teramind_data.errors import OutputExistsError
+from teramind_data.errors import OutputExistsError, StoreError
 
 PAGE, METRICS, TABLE, FIGURES = "report.html", "metrics.json", "metrics.parquet", "figures"
 
@@ -59,7 +59,7 @@ def state_of(folder: Path, inputs: dict[str, Any], settings: dict[str, Any], *, 
     OutputExistsError
         where something else is there, or an older report and `overwrite` was not asked for.
     """
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+    if not (folder.exists() or folder.is_symlink()) or (folder.is_dir() and not any(folder.iterdir())):
         return "absent"
     if not folder.is_dir() or not is_report(folder):
         raise OutputExistsError(
@@ -83,9 +83,23 @@ def state_of(folder: Path, inputs: dict[str, Any], settings: dict[str, Any], *, 
 
 @contextmanager
 def written_whole(folder: Path) -> Iterator[Path]:
-    """A temporary folder beside `folder` that takes its name when the block ends well, and vanishes otherwise."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".partial", dir=folder.parent))
+    """A temporary folder beside `folder` that takes its name when the block ends well, and vanishes otherwise.
+
+    Raises
+    ------
+    StoreError
+        where no folder can be made there.
+    """
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".partial", dir=folder.parent))
+    except OSError as error:
+        raise StoreError(
+            "report cannot be written",
+            where=folder,
+            found=error.strerror,
+            remedy="Give another --out, or check permissions",
+        ) from None
     try:
         yield draft
         draft.chmod(0o755)

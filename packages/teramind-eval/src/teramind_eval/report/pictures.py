@@ -23,7 +23,7 @@ from teramind_eval.morphometry.segment import (
 from teramind_eval.pairs import read_stain, tissue_blocks, tissue_boxes
 
 if TYPE_CHECKING:
-    from teramind_data.store import Brain
+    from teramind_eval.part import Part
 
 Picture = npt.NDArray[np.uint8]
 
@@ -54,7 +54,7 @@ class Stretch:
     white: tuple[float, ...]
 
 
-def choose_views(real: Brain, seed: int) -> tuple[View, ...]:
+def choose_views(real: Part, seed: int) -> tuple[View, ...]:
     """Three nested places: a whole section, a part of it, and single nuclei.
 
     Rule: the section is drawn by `seed`. The closest view is drawn among all squares (an eighth to a quarter of the
@@ -93,7 +93,7 @@ def _square(y: int, x: int, edge: int, canvas: tuple[int, int]) -> Box:
     return Box(top, top + edge, left, left + edge)
 
 
-def read_view(brain: Brain, section: int, box: Box, widest: int = WIDEST) -> npt.NDArray[np.uint8]:
+def read_view(brain: Part, section: int, box: Box, widest: int = WIDEST) -> npt.NDArray[np.uint8]:
     """Stains of a box, `(c, y, x)` uint8, from the finest pyramid level that is no wider than `widest`."""
     levels = brain.levels("morphology")
     level, factor = 0, 1
@@ -200,7 +200,7 @@ def scale_bar(picture: Picture, um_across: float) -> tuple[Picture, str]:
 
 
 def nuclei_in_view(
-    brain: Brain, view: View, settings: NucleiSettings, stain: str, blocks: Sequence[Box]
+    brain: Part, view: View, settings: NucleiSettings, stain: str, blocks: Sequence[Box]
 ) -> LabelImage:
     """Labels of the nuclei in a view, cut at its rim, with the threshold of the whole section's tissue."""
 
@@ -213,7 +213,7 @@ def nuclei_in_view(
     return labels[view.box.shift(-around.y0, -around.x0).slices]
 
 
-def blocks_of(real: Brain, section: int, settings: NucleiSettings) -> list[Box]:
+def blocks_of(real: Part, section: int, settings: NucleiSettings) -> list[Box]:
     """The blocks in which a section's nuclei are looked for."""
     return tissue_blocks(real, section, settings.block_px)
 
