@@ -74,9 +74,14 @@ def check_state(url: Path, files: dict[str, bytes]) -> None:
 
 def stop_at(small: Any, whole: tuple[dict[str, bytes], int], url: Path, at: int, torn: bool) -> None:
     shutil.rmtree(url, ignore_errors=True)
-    with pytest.raises(Killed), failing_disk(url, at, torn):
-        write(small, url)
-    check_state(url, whole[0])
+    try:
+        with failing_disk(url, at, torn):
+            write(small, url)
+    except Killed:
+        check_state(url, whole[0])
+    else:
+        # zarr's threads make a few operations more or fewer from run to run: only the last ones may not be met.
+        assert at > 0.98 * whole[1]
     # And once more while it continues.
     with failing_disk(url, 1 + (at * 7) % 60, torn):
         try:

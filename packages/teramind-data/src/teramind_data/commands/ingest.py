@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -32,6 +33,12 @@ def ingest(
     panel: Annotated[
         Path | None, typer.Option(help="Genes to keep, in this order: a CSV, or another store.")
     ] = None,
+    aliases: Annotated[
+        Path | None, typer.Option(help="CSV of further gene names: columns alias, gene.")
+    ] = None,
+    allow_missing: Annotated[
+        bool, typer.Option("--allow-missing", help="Go on without genes of --panel that the brain lacks.")
+    ] = False,
     section_spacing: Annotated[
         float, typer.Option(help="um between sections, where no manifest gives z.")
     ] = 100.0,
@@ -57,6 +64,8 @@ def ingest(
         out=out,
         manifest=manifest,
         panel=panel,
+        aliases=aliases,
+        allow_missing=allow_missing,
         section_spacing_um=section_spacing,
         overwrite=overwrite,
         memory=parse_bytes(memory),
@@ -65,6 +74,8 @@ def ingest(
         scratch=scratch,
     )
     outcome, brain = build(config)
+    for note in brain.provenance["notes"]:
+        print(f"note: {note}", file=sys.stderr)
     if outcome == "up to date":
         print(f"{out}: up to date (made from the same inputs)")
         return

@@ -233,6 +233,8 @@ def _sections(measured: Measured, areas: dict[int, tasks.TissueArea]) -> tuple[S
             "transcripts_in_file": laid.count.rows,
             "transcripts_controls": laid.count.controls,
             "transcripts_not_finite": laid.count.not_finite,
+            "transcripts_no_gene": laid.count.no_gene,
+            "transcripts_other_planes": laid.count.other_planes,
             "transcripts": stored,
             "transcripts_left_out": laid.placed - stored,
             "transcripts_in_tissue": tissue.molecules / stored if stored else 0.0,

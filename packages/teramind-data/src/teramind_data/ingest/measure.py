@@ -15,13 +15,14 @@ from teramind_data.console import progress
 from teramind_data.errors import InputError, PanelError
 from teramind_data.geometry import Box, ceil_div
 from teramind_data.ingest import merscope
+from teramind_data.ingest.folds import check_fold
 from teramind_data.ingest.intensity import Histogram, Window
 from teramind_data.ingest.memory import Limits, limits
 from teramind_data.ingest.plan import Plan
 from teramind_data.ingest.run import Runner
 from teramind_data.ingest.spill import Frame, LaidSection
 from teramind_data.ingest.tasks import MeasuredSection, MeasureSection, ReadTranscripts
-from teramind_data.panel import Panel
+from teramind_data.panel import Panel, choose
 
 CANVAS_STEP = 256
 RIM_PX = 2  # transcripts this little outside do not make the canvas a tile larger: registrations round
@@ -33,7 +34,10 @@ R = TypeVar("R")
 
 @dataclass(frozen=True)
 class Measured:
-    """What is known of a brain once its transcripts and intensities are read, before the store is begun."""
+    """What is known of a brain once its transcripts and intensities are read, before the store is begun.
+
+    ``dropped``: genes it has that were not asked for; ``missing``: genes asked for that it lacks.
+    """
 
     plan: Plan
     panel: Panel
@@ -43,6 +47,7 @@ class Measured:
     sections: tuple[MeasuredSection, ...]
     windows: Mapping[str, Window]
     dropped: tuple[str, ...]
+    missing: tuple[str, ...]
 
     @property
     def canvas(self) -> tuple[int, int]:
@@ -97,10 +102,12 @@ def measure(plan: Plan, scratch: Path, run: str, runner: Runner) -> Measured:
         found[section.index] = laid
     laid_all = tuple(found[section.index] for section in plan.sections)
     _check_placed(plan, laid_all)
+    for section, laid in zip(plan.sections, laid_all, strict=True):
+        check_fold(section.to_image, _extent(laid), where=section.registration)
     frame = _frame(plan, laid_all)
     names = {name for laid in laid_all for name in laid.names.names}
-    panel = _panel(plan, names)
-    codes = [laid.names.to_panel(panel) for laid in laid_all]
+    panel, missing = _panel(plan, names)
+    codes = [laid.names.to_panel(panel, plan.aliases) for laid in laid_all]
     fits = limits(budget, len(plan.stains), len(panel), 2)
     task = MeasureSection(run, scratch, plan.pixel_size_um, frame, len(panel), fits)
     measured: dict[int, MeasuredSection] = {}
@@ -111,9 +118,9 @@ def measure(plan: Plan, scratch: Path, run: str, runner: Runner) -> Measured:
     sections = tuple(measured[section.index] for section in plan.sections)
     _check_counts(sections)
     kept = [set(np.array(laid.names.names)[code >= 0]) for laid, code in zip(laid_all, codes, strict=True)]
-    return Measured(
-        plan, panel, frame, fits, laid_all, sections, _windows(plan, sections), tuple(names.difference(*kept))
-    )
+    dropped = tuple(names.difference(*kept))
+    windows = _windows(plan, sections)
+    return Measured(plan, panel, frame, fits, laid_all, sections, windows, dropped, missing)
 
 
 def _check_placed(plan: Plan, laid_all: tuple[LaidSection, ...]) -> None:
@@ -127,6 +134,11 @@ def _check_placed(plan: Plan, laid_all: tuple[LaidSection, ...]) -> None:
                 f"{laid.count.not_finite} without a place",
                 remedy="Restore the file, or exclude the section in the manifest and say why",
             )
+
+
+def _extent(laid: LaidSection) -> Box:
+    """Where a section's transcripts lie, in plane pixels."""
+    return Box(laid.low[0], laid.high[0] + 1, laid.low[1], laid.high[1] + 1)
 
 
 def _check_counts(sections: tuple[MeasuredSection, ...]) -> None:
@@ -160,7 +172,7 @@ def _frame(plan: Plan, laid_all: tuple[LaidSection, ...]) -> Frame:
 
 def _check_inside(plan: Plan, laid_all: tuple[LaidSection, ...], canvas: tuple[int, int]) -> None:
     for section, laid in zip(plan.sections, laid_all, strict=True):
-        area = Box(laid.low[0], laid.high[0] + 1, laid.low[1], laid.high[1] + 1)
+        area = _extent(laid)
         if area.clip(canvas) is None:
             raise InputError(
                 "section lies outside the canvas",
@@ -171,23 +183,17 @@ def _check_inside(plan: Plan, laid_all: tuple[LaidSection, ...], canvas: tuple[i
             )
 
 
-def _panel(plan: Plan, names: set[str]) -> Panel:
+def _panel(plan: Plan, names: set[str]) -> tuple[Panel, tuple[str, ...]]:
+    """The store's panel, and which genes that were asked for the brain lacks."""
     own = merscope.collect_panel(
-        (merscope.table_genes(section.folder) for section in plan.sections), sorted(names)
+        (merscope.table_genes(section.folder) for section in plan.sections), sorted(names), plan.aliases
     )
     if plan.panel is None:
-        return own
+        return own, ()
     try:
-        own.positions(plan.panel)
+        return choose(own, plan.panel, plan.aliases, allow_missing=plan.config.allow_missing)
     except PanelError as error:
-        raise PanelError(
-            "brain lacks genes of the panel",
-            where=plan.config.panel,
-            expected=error.expected,
-            found=error.found,
-            remedy="Take the common genes (teramind-data panel intersect) or another panel",
-        ) from None
-    return plan.panel
+        raise PanelError(error.what, plan.config.panel, error.expected, error.found, error.remedy) from None
 
 
 def _windows(plan: Plan, sections: tuple[MeasuredSection, ...]) -> dict[str, Window]:

@@ -29,10 +29,10 @@ from teramind_data.ingest.merscope import SectionFolder
 from teramind_data.ingest.registration import Direction, canvas_to_image, read_registration
 from teramind_data.ingest.slide import Slide
 from teramind_data.ingest.transforms import IDENTITY, Transform
-from teramind_data.panel import Panel
+from teramind_data.panel import ALIASES, Panel, read_aliases
 
 #: Part of every build's key; raised when the same inputs would give another store.
-INGEST_VERSION = 2
+INGEST_VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,7 @@ class IngestConfig:
 
     raw: folder of one brain. out: path or URL of the store. manifest: its YAML, else ``raw/manifest.yaml``, else one
     made from the folder. panel: genes to keep, in their order; else all genes there are.
+    aliases: CSV of further names of genes. allow_missing: go on without genes of the panel that the brain lacks.
     section_spacing_um: for a manifest made from the folder. memory: bytes a worker may take. workers: processes.
     scheduler: address of a dask.distributed scheduler to run on instead. scratch: where intermediate files go (all
     workers must see it); beside a local output by default. The last four change nothing in the store.
@@ -50,6 +51,8 @@ class IngestConfig:
     out: str
     manifest: Path | None = None
     panel: Path | None = None
+    aliases: Path | None = None
+    allow_missing: bool = False
     section_spacing_um: float = 100.0
     overwrite: bool = False
     memory: int = 2 << 30
@@ -100,6 +103,7 @@ class Plan:
     stains: tuple[str, ...]
     sections: tuple[PlannedSection, ...]
     panel: Panel | None
+    aliases: Mapping[str, str]
     regions: tuple[Path, Path | None] | None
     inputs: tuple[InputFile, ...]
 
@@ -110,6 +114,8 @@ class Plan:
             "ingest_version": INGEST_VERSION,
             "manifest": self.manifest.to_plain(),
             "panel": None if self.panel is None else list(self.panel),
+            "aliases": dict(self.aliases),
+            "allow_missing": self.config.allow_missing,
             "inputs": [file.to_dict() for file in self.inputs],
         }
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
@@ -123,9 +129,7 @@ def make_plan(config: IngestConfig) -> Plan:
     """
     manifest = _manifest(config)
     folders = [
-        merscope.read_folder(
-            inside(config.raw, entry.folder, "section folder"), merscope.Layout(z_plane=manifest.z_plane)
-        )
+        merscope.read_folder(inside(config.raw, entry.folder, "section folder"), manifest.layout(entry))
         for entry in manifest.kept
     ]
     for folder in folders:
@@ -142,6 +146,7 @@ def make_plan(config: IngestConfig) -> Plan:
         stains=stains,
         sections=sections,
         panel=None if config.panel is None else load_panel(config.panel),
+        aliases=ALIASES if config.aliases is None else read_aliases(config.aliases),
         regions=regions,
         inputs=_inputs(config.raw, sections, regions),
     )

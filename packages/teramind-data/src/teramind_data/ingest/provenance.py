@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from teramind_data.ingest.intensity import HIGH_PERCENTILE, LOW_PERCENTILE
-from teramind_data.ingest.manifest import RegistrationEntry
+from teramind_data.ingest.manifest import RegistrationEntry, notes
 
 if TYPE_CHECKING:
     from teramind_data.ingest.measure import Measured
@@ -50,7 +50,21 @@ def provenance(measured: Measured) -> dict[str, Any]:
             for entry in manifest.excluded
         ],
         "genes_left_out": sorted(measured.dropped),
+        "genes_missing": list(measured.missing),
+        "notes": _notes(measured),
     }
+
+
+def _notes(measured: Measured) -> list[str]:
+    """What a person should know of this brain, a line each."""
+    said = list(notes(measured.plan.manifest))
+    if measured.missing:
+        said.append(
+            f"the brain lacks {len(measured.missing)} genes of the panel: {', '.join(measured.missing)}"
+        )
+    for section, laid in zip(measured.plan.sections, measured.laid, strict=True):
+        said += [f"{section.name}: {line}" for line in laid.count.warnings()]
+    return said
 
 
 def _versions() -> dict[str, str]:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from teramind_data.errors import RegistrationError
 from teramind_data.geometry import BIN_PX, Box, tiles
 from teramind_data.ingest.intensity import Histogram, Window
 from teramind_data.ingest.memory import TILE_CACHE, Limits
@@ -82,7 +83,14 @@ class ReadTranscripts:
 
     def __call__(self, section: PlannedSection) -> LaidSection:
         """Read one section."""
-        return lay_down(self.scratch, section)
+        try:
+            return lay_down(self.scratch, section)
+        except RegistrationError as error:
+            # The transform knows the place, not the file it came from.
+            what = f"{error.what} {error.where}"
+            raise RegistrationError(
+                what, section.registration, error.expected, error.found, error.remedy
+            ) from error
 
 
 @dataclass(frozen=True)
