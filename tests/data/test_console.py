@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import pickle
+from pathlib import Path
 
 import pytest
 import typer
@@ -123,3 +124,18 @@ def test_errors_leave_out_what_was_not_given() -> None:
     assert str(MissingInputError("no file", where="a")) == "no file: a"
     assert str(OutputExistsError("it exists", remedy="Move it")) == "it exists. Move it"
     assert str(InputError("odd", found=0)) == "odd (found 0)"
+
+
+def test_the_file_systems_word_is_one_line_and_code_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    made = typer.Typer(add_completion=False)
+
+    @made.command()
+    def below_a_file() -> None:
+        (tmp_path / "file" / "out").mkdir()
+
+    assert run(made) == 2
+    err = capsys.readouterr().err
+    assert err == f"error: Not a directory: {tmp_path}/file/out. Check the path, its rights and the disk\n"

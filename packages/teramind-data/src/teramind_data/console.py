@@ -30,7 +30,7 @@ class Advance(Protocol):
 def run_cli(app: typer.Typer, argv: Sequence[str] | None = None) -> NoReturn:
     """Run a Typer app and leave the process (SystemExit) with its exit code.
 
-    A TeramindError becomes ``error: <one line>`` on stderr and exit code 2. ``--debug`` anywhere in the
+    A TeramindError, or the file system's word on a named file, becomes ``error: <one line>`` on stderr and exit code 2. ``--debug`` anywhere in the
     arguments, or TERAMIND_DEBUG=1, adds the traceback. Ctrl-C exits 130 with one line. Wrong usage and Typer's
     own exits keep Typer's codes.
     """
@@ -44,6 +44,16 @@ def run_cli(app: typer.Typer, argv: Sequence[str] | None = None) -> NoReturn:
         if debug:
             traceback.print_exc()
         print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except OSError as error:
+        # Of the file system, and with the file's name: no permission, disk full, a file where a folder should be.
+        # Anything else is ours to mend, and shows its traceback.
+        if debug or error.filename is None:
+            raise
+        print(
+            f"error: {error.strerror}: {error.filename}. Check the path, its rights and the disk",
+            file=sys.stderr,
+        )
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         print("error: interrupted", file=sys.stderr)
