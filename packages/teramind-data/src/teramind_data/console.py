@@ -30,9 +30,9 @@ class Advance(Protocol):
 def run_cli(app: typer.Typer, argv: Sequence[str] | None = None) -> NoReturn:
     """Run a Typer app and leave the process (SystemExit) with its exit code.
 
-    A TeramindError, or the file system's word on a named file, becomes ``error: <one line>`` on stderr and exit code 2. ``--debug`` anywhere in the
-    arguments, or TERAMIND_DEBUG=1, adds the traceback. Ctrl-C exits 130 with one line. Wrong usage and Typer's
-    own exits keep Typer's codes.
+    A TeramindError, or the file system's word on a named file, becomes ``error: <one line>`` on stderr and exit
+    code 2. ``--debug`` anywhere in the arguments, or TERAMIND_DEBUG=1, adds the traceback. Ctrl-C exits 130 with
+    one line. Wrong usage and Typer's own exits keep Typer's codes.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments or os.environ.get("TERAMIND_DEBUG", "") not in ("", "0")
