@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Make the phantom checkpoint that teramind-model ships: brains, stores, training, export.
 #
-# About an hour on 2 idle cores (1.3 s a step of training on one). Stopped anywhere and started again, it goes on where it was: finished stores are kept,
+# Seventy minutes on one core of two, as measured; less on both. Stopped anywhere and started again, it goes on where it was: finished stores are kept,
 # training resumes from its newest checkpoint. Everything but the result lies in build/phantom-checkpoint.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
