@@ -62,7 +62,8 @@ def append_image(
     *,
     overwrite: bool = False,
 ) -> None:
-    """Add an image to a complete store; it is listed, and so visible, only when it is whole.
+    """Add an image to a complete store; it is listed, and so visible, only when it is whole. One at a time: two
+    additions at once would overwrite each other's listing.
 
     Args:
         url: a complete store.
@@ -112,6 +113,7 @@ def append_image(
     old.images[image.path] = image
     _list_images(location, old, skip=_unlisted(location, old.images.values()))
     writer.journal.clear()
+    location.sweep()  # what an earlier, killed addition left
 
 
 def _list_images(location: Location, block: StoreBlock, skip: tuple[str, ...]) -> None:
