@@ -29,23 +29,6 @@ def raw_brain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out / "raw" / "A"
 
 
-@pytest.fixture
-def run_command(capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    """Runs ``teramind-data`` in this process: exit code, stdout, stderr."""
-    from teramind_data.cli import app
-    from teramind_data.console import run_cli
-
-    def run(*words: object) -> tuple[int, str, str]:
-        try:
-            code = run_cli(app, [str(word) for word in words])
-        except SystemExit as stop:
-            code = stop.code
-        done = capfd.readouterr()
-        return int(code or 0), done.out, done.err
-
-    return run
-
-
 def transcripts(raw: Path) -> Path:
     return raw / FIRST / "detected_transcripts.csv"
 

@@ -168,30 +168,16 @@ def test_aliases_are_added_by_a_table(tmp_path: Path) -> None:
         read_aliases(tmp_path / "none.csv")
 
 
-@pytest.fixture
-def run(capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    from teramind_data.cli import app
-    from teramind_data.console import run_cli
-
-    def call(*words: object) -> tuple[int, str, str]:
-        try:
-            code = run_cli(app, [str(word) for word in words])
-        except SystemExit as stop:
-            code = stop.code
-        done = capfd.readouterr()
-        return int(code or 0), done.out, done.err
-
-    return call
-
-
-def test_check_shows_sources_side_by_side(tmp_path: Path, run: Callable[..., tuple[int, str, str]]) -> None:
+def test_check_shows_sources_side_by_side(
+    tmp_path: Path, run_command: Callable[..., tuple[int, str, str]]
+) -> None:
     (tmp_path / "a.csv").write_text("gene\nTh\nGad1\nBlank-1\nMarchf4\nOnlyA\n")
     (tmp_path / "b.txt").write_text("March4\nTH\nBlank-7\nBlank-8\ngad1\nRenamed\n")
     folder = tmp_path / "raw" / "s_000"
     (folder / "images").mkdir(parents=True)
     (folder / "cell_by_gene.csv").write_text("cell,Gad1,Th,March4,Blank-2\n")
     sources = [tmp_path / "a.csv", tmp_path / "b.txt", tmp_path / "raw"]
-    code, out, err = run("panel", "check", *sources)
+    code, out, err = run_command("panel", "check", *sources)
     assert (code, err) == (0, "")
     assert "a.csv: 5 names, 4 genes, 3 of 3" in out
     assert "b.txt: 6 names, 4 genes, 3 of 3" in out
@@ -202,16 +188,16 @@ def test_check_shows_sources_side_by_side(tmp_path: Path, run: Callable[..., tup
     assert "  matched by alias (1): March4 = Marchf4\n" in out
     (tmp_path / "aliases.csv").write_text("alias,gene\nRenamed,OnlyA\n")
     panel = sources[0]
-    code, out, err = run(
+    code, out, err = run_command(
         "panel", "check", *sources[:2], "--panel", panel, "--aliases", tmp_path / "aliases.csv"
     )
     assert (code, err) == (0, "")
     assert "Renamed = OnlyA" in out
-    code, out, err = run("panel", "check", *sources, "--panel", panel)
+    code, out, err = run_command("panel", "check", *sources, "--panel", panel)
     assert code == 2
     assert "  missing (1): OnlyA\n" in out
     assert err.count("\n") == 1
     assert "genes are missing from the panel" in err
     assert "b.txt" in err
-    code, out, _ = run("panel", "intersect", *sources[:2], "--aliases", tmp_path / "aliases.csv")
+    code, out, _ = run_command("panel", "intersect", *sources[:2], "--aliases", tmp_path / "aliases.csv")
     assert out.split() == ["Th", "Gad1", "Marchf4", "OnlyA"]

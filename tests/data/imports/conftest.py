@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -150,20 +149,3 @@ def make_world(root: Path) -> World:
         planes = images[(..., *around.slices)].reshape(-1, *around.shape)
         write_zip(world.tiles / f"{stem_of(core)}.zip", zarr_members(planes, compressor=compressor))
     return world
-
-
-@pytest.fixture
-def run_command(capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    """Runs ``teramind-data`` in this process: exit code, stdout, stderr."""
-    from teramind_data.cli import app
-    from teramind_data.console import run_cli
-
-    def run(*words: object) -> tuple[int, str, str]:
-        try:
-            code = run_cli(app, [str(word) for word in words])
-        except SystemExit as stop:
-            code = stop.code
-        done = capfd.readouterr()
-        return int(code or 0), done.out, done.err
-
-    return run

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -46,20 +45,3 @@ def ingested(raw_brain: Path, tmp_path_factory: pytest.TempPathFactory) -> Brain
 def raw_copy(raw_brain: Path, tmp_path: Path) -> Path:
     """A copy of the raw folder to change."""
     return Path(shutil.copytree(raw_brain, tmp_path / "raw"))
-
-
-@pytest.fixture
-def run_command(capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    """Runs ``teramind-data`` in this process: exit code, stdout, stderr."""
-    from teramind_data.cli import app
-    from teramind_data.console import run_cli
-
-    def run(*words: object) -> tuple[int, str, str]:
-        try:
-            code = run_cli(app, [str(word) for word in words])
-        except SystemExit as stop:
-            code = stop.code
-        done = capfd.readouterr()
-        return int(code or 0), done.out, done.err
-
-    return run
