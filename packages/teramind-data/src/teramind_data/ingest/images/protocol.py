@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any, Protocol
@@ -78,7 +79,7 @@ class TileCache:
         self.held = 0
 
 
-class TiledPlane:
+class TiledPlane(ABC):
     """A plane cut into tiles. A format gives ``decode(row, column)``; this puts boxes together from tiles."""
 
     def __init__(
@@ -92,9 +93,9 @@ class TiledPlane:
         self._key = key
         self._cache = cache
 
+    @abstractmethod
     def decode(self, row: int, column: int) -> NDArray[Any]:
-        """The pixels of a tile, cut at the image's rim or padded; formats override it."""
-        raise NotImplementedError
+        """The pixels of a tile, cut at the image's rim or padded."""
 
     def read(self, box: Box) -> NDArray[Any]:
         """The pixels ``(h, w)`` of ``box``, which may stick out of the image (zeros there)."""
