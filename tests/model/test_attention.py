@@ -24,9 +24,10 @@ from teramind_model.attention import (
 )
 from teramind_model.checkpoint import ModelInfo, save_checkpoint
 from teramind_model.generate import GenerateConfig, Source, generate
-from teramind_model.importer import convert, infer_config, read_published
+from teramind_model.importer import convert, infer_config
 from teramind_model.network import TeraMind
 from teramind_model.pathways import PATHWAYS, Pathway, custom, named, pair
+from teramind_model.published_file import read_published
 from tests.model.tiny import ATLAS_GENES, GENES, tiny_atlas, tiny_source
 
 GLUT = [GENES.index(gene) for gene in ("Slc17a6", "Slc17a7")]
@@ -119,7 +120,7 @@ def test_slices_kept() -> None:
 
 def test_published_figures(reference_dir: Path) -> None:
     """The matrices of ``reference/parity``, summed over a pathway's genes by hand."""
-    published = read_published(reference_dir / "parity" / "state_dict.npz")
+    published = read_published(reference_dir / "parity" / "state_dict.npz").weights
     model = TeraMind(infer_config(published)).eval()
     model.load_state_dict(convert(published))
     with np.load(reference_dir / "parity" / "io.npz") as io:

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from teramind_data.errors import InputError
 from teramind_model import gene_gene_attention, sample_canvas, training_loss
-from teramind_model.importer import convert, infer_config, read_published
+from teramind_model.importer import convert, infer_config
 from teramind_model.network import TeraMind
+from teramind_model.published_file import read_published
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +26,7 @@ def figures(reference_dir: Path) -> dict[str, Tensor]:
 
 @pytest.fixture(scope="module", params=[False, True], ids=["plain", "folded"])
 def model(request: pytest.FixtureRequest, reference_dir: Path) -> TeraMind:
-    published = read_published(reference_dir / "parity" / "state_dict.npz")
+    published = read_published(reference_dir / "parity" / "state_dict.npz").weights
     model = TeraMind(replace(infer_config(published), fold_z=request.param)).eval()
     model.load_state_dict(convert(published))
     return model

@@ -5,7 +5,14 @@ from __future__ import annotations
 import typer
 
 from teramind_data.console import run_cli
-from teramind_model.commands import attention, export, generate, import_checkpoint, train
+from teramind_model.commands import (
+    attention,
+    export,
+    export_checkpoint,
+    generate,
+    import_checkpoint,
+    train,
+)
 
 app = typer.Typer(
     help="Train the Tera-MIND network on atlas stores, generate brains from genes, map gene attention.",
@@ -14,7 +21,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for command in (train, generate, attention, import_checkpoint, export):
+for command in (train, generate, attention, export, import_checkpoint, export_checkpoint):
     command.register(app)
 
 

@@ -3,31 +3,60 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from teramind_data.errors import InputError, PanelError
 from teramind_data.panel import Panel
 from teramind_model.checkpoint import ModelInfo, load_weights
-from teramind_model.importer import convert, infer_config, our_name, read_published
+from teramind_model.importer import convert, infer_config, our_name
 from teramind_model.network import TeraMind
+from teramind_model.panel_source import fitting_panel
+from teramind_model.published_file import OURS_KEY, read_published
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["converted"]
+__all__ = ["Imported", "Meaning", "import_published"]
 
 
-def converted(
-    source: Path, panel: Panel, stains: tuple[str, ...], pixel_size_um: float
-) -> tuple[ModelInfo, dict[str, Tensor]]:
-    """What ``source`` holds: ModelInfo and weights under our names.
+@dataclass(frozen=True)
+class Meaning:
+    """What a published file does not say of itself. None: as in a file that we exported, else the paper's.
+
+    panels: where the panel may be found (see ``panel_source``).
+    """
+
+    panels: Sequence[str] = ()
+    stains: tuple[str, ...] | None = None
+    pixel_size_um: float | None = None
+
+
+@dataclass(frozen=True)
+class Imported:
+    """A converted checkpoint, and lines on what was chosen and left out."""
+
+    info: ModelInfo
+    weights: dict[str, Tensor]
+    notes: tuple[str, ...]
+
+
+def import_published(source: Path, meaning: Meaning, *, averaged: bool = True) -> Imported:
+    """Convert ``source``: ModelInfo and weights under our names, float32.
+
+    Args:
+        source: as for ``read_published``.
+        meaning: panel, stains and pixel size.
+        averaged: the average where there are both it and the last weights.
 
     Raises:
         MissingInputError, InputError: where it cannot be read, or a parameter is missing, left over or misshapen.
-        PanelError: where the panel has another number of genes than the weights.
+        PanelError: where no panel is known or none has as many genes as the weights.
     """
-    published = read_published(source)
+    file = read_published(source, averaged=averaged)
+    published = file.weights
     try:
         network = infer_config(published)
     except InputError as error:
@@ -41,24 +70,57 @@ def converted(
     whole = [name for name, tensor in published.items() if not tensor.is_floating_point()]
     if whole:
         raise InputError("weights are not floating-point numbers", where=source, found=", ".join(whole[:5]))
-    if len(panel) != network.genes:
-        raise PanelError(
-            "panel does not fit the weights",
-            where=source,
-            expected=f"{network.genes} genes",
-            found=len(panel),
-            remedy="Give the panel that it was trained on, in its order",
-        )
-    left_over = [name for name in published if not _is_ours(name)]
+    left_over = [*file.left_over, *(name for name in published if not _is_ours(name))]
     if left_over:
         shown = ", ".join(left_over[:5]) + (f" and {len(left_over) - 5} more" if len(left_over) > 5 else "")
         raise InputError("checkpoint has left-over parameters", where=source, found=shown)
+    ours = _checked(file.ours, source)
+    panel, named = _panel(ours, meaning.panels, network.genes, source)
     weights = convert(published)
     load_weights(TeraMind(network), weights, source)
+    info = ModelInfo(
+        network,
+        panel,
+        meaning.stains or tuple(ours.get("stains", ("DAPI", "PolyT"))),
+        ours.get("pixel_size_um", 0.108) if meaning.pixel_size_um is None else meaning.pixel_size_um,
+        {"lineage": [*ours.get("lineage", []), _stage(source)]},
+    )
+    return Imported(info, weights, (f"panel: {named}", *file.notes, *_precision_note(published)))
+
+
+def _checked(ours: dict[str, Any], where: Path) -> dict[str, Any]:
+    """The block of a file that we exported; anyone may have written it."""
+    inside = {"panel": str, "stains": str, "lineage": dict}
+    lists = [(ours[key], kind) for key, kind in inside.items() if key in ours]
+    if not isinstance(ours.get("pixel_size_um", 1.0), float) or not all(
+        isinstance(values, list) and all(isinstance(value, kind) for value in values)
+        for values, kind in lists
+    ):
+        raise InputError(f"block {OURS_KEY!r} holds values of the wrong kind", where=where)
+    return ours
+
+
+def _panel(ours: dict[str, Any], sources: Sequence[str], genes: int, where: Path) -> tuple[Panel, str]:
+    if sources:
+        return fitting_panel(sources, genes, where)
+    if "panel" in ours:
+        return Panel(tuple(ours["panel"])), "as exported"
+    raise PanelError(
+        "the checkpoint does not name its genes",
+        where=where,
+        expected=f"--panel with the {genes} genes that it was trained on",
+        remedy="Give a panel file, a store, or a folder of panel files",
+    )
+
+
+def _stage(source: Path) -> dict[str, Any]:
     with source.open("rb") as handle:
-        digest = hashlib.file_digest(handle, "sha256").hexdigest()
-    stage = {"imported_from": source.name, "sha256": digest}
-    return ModelInfo(network, panel, stains, pixel_size_um, {"lineage": [stage]}), weights
+        return {"imported_from": source.name, "sha256": hashlib.file_digest(handle, "sha256").hexdigest()}
+
+
+def _precision_note(published: dict[str, Tensor]) -> list[str]:
+    types = sorted({str(t.dtype).removeprefix("torch.") for t in published.values()} - {"float32"})
+    return [f"stored as {', '.join(types)}, kept as float32"] if types else []
 
 
 def _is_ours(name: str) -> bool:

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from teramind_data.errors import InputError, MissingInputError
+from teramind_data.errors import InputError
 from teramind_model.network.config import NetworkConfig
 
 if TYPE_CHECKING:
@@ -94,6 +93,59 @@ def _inside(name: str) -> str:
     return name
 
 
+def published_name(ours: str, config: NetworkConfig) -> str:
+    """The published name of our parameter ``ours`` in a network of ``config``; inverse of :func:`our_name`.
+
+    Raises
+    ------
+    InputError
+        Where our network has no such parameter.
+    """
+    for theirs, fixed in _FIXED.items():
+        if ours == fixed or ours.startswith(fixed + "."):
+            return _outside(theirs + ours[len(fixed) :], gene_gene=fixed.startswith("gene_gene"))
+    match = re.fullmatch(
+        r"(encoder|decoder)\.(\d)\.(?:(down|up)|stages\.(\d)\.(block|attention))\.(.+)", ours
+    )
+    if match is None:
+        raise InputError("not a parameter of our network", found=ours)
+    side, level, moves, stage, kind, rest = match.groups()
+    first = 3 * int(level)
+    if side == "encoder":
+        place = f"input_blocks.{first + (0 if moves else int(stage) + 1)}"
+        part = 1 if kind == "attention" else 0
+    elif moves:
+        # The decoder begins with the coarsest level, and puts its up block after what else the last stage has.
+        attends = config.has_attention(len(config.widths) - 1 - int(level))
+        place, part = f"output_blocks.{first + 2}", 2 if attends else 1
+    else:
+        place, part = f"output_blocks.{first + int(stage)}", 1 if kind == "attention" else 0
+    return _outside(f"{place}.{part}.{rest}", attention=kind == "attention")
+
+
+def _outside(name: str, *, gene_gene: bool = False, attention: bool = False) -> str:
+    """Names inside a block as published."""
+    if gene_gene:
+        name = name.replace(".out.", ".proj.")
+        return name.replace("mlp.inner", "mlp.fc1").replace("mlp.outer", "mlp.fc2")
+    table = _ATTENTION if attention or name.startswith("middle_block.1.") else _RESIDUAL
+    if not name.startswith(("input_blocks.0.", "time_embed.", "out.")):
+        for theirs, ours in table.items():
+            head, found, tail = name.partition(f".{ours}.")
+            if found:
+                return f"{head}.{theirs}.{tail}"
+    return name
+
+
+def to_published(weights: Mapping[str, Tensor], config: NetworkConfig) -> dict[str, Tensor]:
+    """Weights under published names and in their shapes; inverse of :func:`convert`."""
+    published = {}
+    for ours, tensor in weights.items():
+        shaped = tensor.reshape(1, -1, 1, 1) if ours.endswith(_NORMS) else tensor
+        published[published_name(ours, config)] = shaped
+    return published
+
+
 def convert(published: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Published weights under our names, norms flattened to ``(c,)``."""
     converted = {}
@@ -132,77 +184,3 @@ def infer_config(published: Mapping[str, Tensor]) -> NetworkConfig:
         gene_widths=(gene_widths[0], gene_widths[1], gene_widths[2]),
         time_width=time_width,
     )
-
-
-def read_published(path: Path) -> dict[str, Tensor]:
-    """Tensors of a published checkpoint: Lightning ``.ckpt`` (read with ``weights_only=True``), ``.npz`` or
-    ``.safetensors``. The prefix ``model.`` is taken off; ``ema_model.`` twins win where there are any.
-
-    Raises
-    ------
-    MissingInputError, InputError
-        Where there is no such file, or it is not such a checkpoint.
-    """
-    if not path.is_file():
-        raise MissingInputError("no checkpoint to import", where=path, remedy="Check the path")
-    readers = {".npz": _read_npz, ".safetensors": _read_safetensors}
-    return _strip_prefix(readers.get(path.suffix, _read_lightning)(path))
-
-
-def _read_npz(path: Path) -> dict[str, Tensor]:
-    import zipfile
-
-    import numpy as np
-    import torch
-
-    try:
-        # As a zip archive, or NumPy would take a single array, or a pickle, under the same name.
-        with zipfile.ZipFile(path), np.load(path, allow_pickle=False) as arrays:
-            return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
-    except (zipfile.BadZipFile, OSError, EOFError, KeyError, ValueError, TypeError) as error:
-        raise InputError(
-            "not an .npz of arrays of numbers", where=path, found=error, remedy="Copy the file again"
-        ) from None
-
-
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise InputError(
-            "not a safetensors file", where=path, found=error, remedy="Copy the file again"
-        ) from None
-
-
-def _read_lightning(path: Path) -> dict[str, Tensor]:
-    import torch
-
-    from teramind_model.plain_load import load_plain
-
-    content = load_plain(
-        path,
-        "not a checkpoint that can be read safely",
-        "Copy it again if it is damaged; if you trust it, save its state_dict as .safetensors and import that",
-    )
-    tensors = content.get("state_dict", content) if isinstance(content, dict) else None
-    if not isinstance(tensors, dict) or not all(
-        isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in tensors.items()
-    ):
-        raise InputError(
-            "the checkpoint holds no state_dict of tensors",
-            where=path,
-            expected="state_dict: {name: tensor}",
-            found=type(tensors or content).__name__,
-        )
-    return tensors
-
-
-def _strip_prefix(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    for prefix in ("ema_model.", "model."):
-        chosen = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-        if chosen:
-            return chosen
-    return dict(tensors)

@@ -59,7 +59,11 @@ _PHANTOM: dict[str, Any] = {
 
 PRESETS = {
     "main": Preset(genes=229, options=_PAPER),
+    # The paper's text gives 279 genes for the main brain; its published weights have the 229 that both panels share.
+    "main-279": Preset(genes=279, options=_PAPER),
     "supp": Preset(genes=500, options=_PAPER),
+    # Human tissue: one section at a time, on those genes of the 500-gene panel that its panel has.
+    "human-81": Preset(genes=81, network={"gene_slices": 1}, options=_PAPER),
     "phantom": Preset(
         genes=40,
         network={

@@ -23,7 +23,10 @@ def export(
         bool, typer.Option("--overwrite", help="Replace a checkpoint that is there.")
     ] = False,
 ) -> None:
-    """Write the newest checkpoint of a run for others: averaged weights, configuration and model card, nothing more."""
+    """Write the newest checkpoint of a run for others: averaged weights, configuration and model card, nothing more.
+
+    It is a checkpoint of ours, for every command that takes one. For the authors' programs, use 'export-checkpoint'.
+    """
     from teramind_model.checkpoint import load_checkpoint, save_checkpoint
 
     checkpoint = load_checkpoint(run)

@@ -33,7 +33,9 @@ def train(
         str | None, typer.Option(help="CSV of genes to learn; else those all atlases share.")
     ] = None,
     init: Annotated[str | None, typer.Option(help="Start from this checkpoint or run, or 'phantom'.")] = None,
-    preset: Annotated[str | None, typer.Option(help="main, supp or phantom.  [default: main]")] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="main, main-279, supp, human-81, phantom.  [default: main]")
+    ] = None,
     config: Annotated[
         Path | None, typer.Option(help="YAML of the options below (underscores); flags win.")
     ] = None,

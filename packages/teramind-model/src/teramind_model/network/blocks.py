@@ -61,20 +61,34 @@ class SliceConv(nn.Module):
             return out.unflatten(0, (batch, slices)).permute(0, 3, 4, 1, 2).contiguous()
         if self.fold:
             flat = x.flatten(3).permute(0, 3, 1, 2)
-            weight = fold_weight(self.weight, slices)
+            weight = fold_weight(self.weight, slices, pad=kz // 2)
             out = functional.conv2d(flat, weight, self.bias.repeat(slices), padding=1)
             return out.permute(0, 2, 3, 1).unflatten(3, (slices, -1)).contiguous()
         out = functional.conv3d(x.permute(0, 4, 3, 1, 2), self.weight, self.bias, padding=(kz // 2, 1, 1))
         return out.permute(0, 3, 4, 2, 1).contiguous()
 
 
-def fold_weight(weight: Tensor, slices: int) -> Tensor:
-    """Conv3d weight ``(o, i, 3, ky, kx)`` as the 2-D weight ``(z * o, z * i, ky, kx)`` over folded slices."""
+def fold_weight(weight: Tensor, slices: int, pad: int) -> Tensor:
+    """A Conv3d weight as that of a 2-D convolution over folded slices.
+
+    Parameters
+    ----------
+    weight
+        ``(o, i, kz, ky, kx)``.
+    slices
+        Slices that come in.
+    pad
+        Slices of zeros that the 3-D convolution would see before the first and after the last.
+
+    Returns
+    -------
+    ``(z_out * o, slices * i, ky, kx)``, ``z_out = slices + 2 * pad - kz + 1``.
+    """
     zero = torch.zeros_like(weight[:, :, 0])
     kz = weight.shape[2]
     rows = []
-    for out_slice in range(slices):
-        taps = [in_slice - out_slice + kz // 2 for in_slice in range(slices)]
+    for out_slice in range(slices + 2 * pad - kz + 1):
+        taps = [in_slice - out_slice + pad for in_slice in range(slices)]
         rows.append(torch.cat([weight[:, :, tap] if 0 <= tap < kz else zero for tap in taps], dim=1))
     return torch.cat(rows, dim=0).contiguous(memory_format=torch.channels_last)
 
@@ -147,13 +161,6 @@ class TimeEmbedding(nn.Module):
         angle = t.float()[:, None] * torch.exp(-math.log(10000.0) * index / self.waves)
         wave = torch.cat((angle.cos(), angle.sin()), dim=-1).to(self.inner.weight.dtype)
         return self.outer(functional.silu(self.inner(wave)))
-
-
-def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Single-head attention of ``(b, tokens, c)``, scaled by 1/c as published (not 1/sqrt(c))."""
-    # The fused kernels want an axis of heads; without one PyTorch falls back to explicit products, twice as slow.
-    q, k, v = (tokens.unsqueeze(1) for tokens in (q, k, v))
-    return functional.scaled_dot_product_attention(q, k, v, scale=1 / q.shape[-1]).squeeze(1)
 
 
 class MLP(nn.Module):

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from teramind_model.network.blocks import MLP, RMSNorm, SliceConv, attend, upsample
+from teramind_model.network.attention_kernels import single_head
+from teramind_model.network.blocks import MLP, RMSNorm, SliceConv, fold_weight, upsample
 from teramind_model.network.config import NetworkConfig
 
 GeneFeatures = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -34,7 +35,7 @@ class GeneGeneAttention(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """Mix ``(b, n, d)`` across genes."""
         q = self.q_norm(self.q(tokens))
-        return self.out(attend(q, q, self.v(tokens)))
+        return self.out(single_head(q, q, self.v(tokens)))
 
 
 class GeneGeneBlock(nn.Module):
@@ -46,6 +47,7 @@ class GeneGeneBlock(nn.Module):
         self.attention = GeneGeneAttention(width)
         self.norm = RMSNorm(width)
         self.mlp = MLP(width)
+        self.fold = config.fold_z
         kernel = (config.kernel_z, 3, 3)
         self.to_image_slices = nn.Conv3d(config.genes, config.genes, kernel, padding=(0, 1, 1))
         channels = config.gene_channels
@@ -59,9 +61,23 @@ class GeneGeneBlock(nn.Module):
         """Gene features of raw counts ``(b, S, n, g, g)``."""
         batch, slices, genes, edge, _ = counts.shape
         h = self.mlp(self.norm(self.attention(self.tokens(counts))))
-        h = self.to_image_slices(h.view(batch, genes, slices, edge, edge))
-        features = [upsample(h.permute(0, 3, 4, 2, 1).contiguous())]
+        features = [upsample(self._to_image_slices(h.view(batch, genes, slices, edge, edge)))]
         for stage in self.stages:
             features.append(upsample(stage(functional.silu(features[-1]))))
         g_0, g_1, g_2, g_3 = features
         return g_0, g_1, g_2, g_3
+
+    def _to_image_slices(self, h: Tensor) -> Tensor:
+        """``(b, n, S, g, g)`` to ``(b, g, g, Z, n)``: the middle slices, each from those around it."""
+        if not self.fold and h.shape[2] > 1:
+            return self.to_image_slices(h).permute(0, 3, 4, 2, 1).contiguous()
+        weight, bias = self.to_image_slices.weight, self.to_image_slices.bias
+        genes, slices = h.shape[1:3]
+        folded = fold_weight(weight, slices, pad=0)
+        flat = h.permute(0, 3, 4, 2, 1).flatten(3).permute(0, 3, 1, 2)
+        out = functional.conv2d(flat, folded, _repeated(bias, len(folded) // genes), padding=1)
+        return out.permute(0, 2, 3, 1).unflatten(3, (-1, genes)).contiguous()
+
+
+def _repeated(bias: Tensor | None, slices: int) -> Tensor | None:
+    return None if bias is None else bias.repeat(slices)

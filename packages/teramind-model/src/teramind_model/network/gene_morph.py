@@ -5,7 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional
 
-from teramind_model.network.blocks import MLP, RMSNorm, attend
+from teramind_model.network.attention_kernels import single_head
+from teramind_model.network.blocks import MLP, RMSNorm, upsample
 
 
 class CrossAttention(nn.Module):
@@ -21,9 +22,9 @@ class CrossAttention(nn.Module):
         self.out = nn.Linear(width, width)
 
     def forward(self, query: Tensor, memory: Tensor) -> Tensor:
-        """``query`` and ``memory`` are ``(b, tokens, c)``."""
+        """``query`` ``(b, tokens, c)`` on ``memory`` ``(b, other tokens, c)``."""
         q, k, v = self.q_norm(self.q(query)), self.k_norm(self.k(memory)), self.v(memory)
-        return self.out(attend(q, k, v))
+        return self.out(single_head(q, k, v))
 
 
 class GeneMorphAttention(nn.Module):
@@ -31,6 +32,10 @@ class GeneMorphAttention(nn.Module):
 
     Keys and values come from the genes' embedding (the paper takes the keys from the image; the published
     weights do not).
+
+    Gene features are nearest-upsampled, so four neighbouring tokens are one gene token four times (collages are cut
+    along even lines and keep it so). What depends on genes alone is computed once for the four: the modulation, and
+    keys and values, since a softmax over every key four times is the softmax over the keys.
     """
 
     def __init__(self, width: int, gene_channels: int) -> None:
@@ -42,9 +47,10 @@ class GeneMorphAttention(nn.Module):
         self.mlp = MLP(width)
 
     def forward(self, x: Tensor, genes: Tensor) -> Tensor:
-        """``x`` is ``(b, y, x, z, c)``, ``genes`` ``(b, y, x, z, gene channels)``."""
-        parts = self.modulation(functional.silu(genes)).chunk(7, dim=-1)
-        shift_a, scale_a, gate_a, embed, shift_m, scale_m, gate_m = parts
+        """``x`` is ``(b, y, x, z, c)``, ``genes`` ``(b, y, x, z, gene channels)``, equal within 2 x 2 pixels."""
+        parts = self.modulation(functional.silu(genes[:, ::2, ::2])).chunk(7, dim=-1)
+        embed = parts[3]
+        shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = map(upsample, (*parts[:3], *parts[4:]))
         query = self.norm_attention(x) * (1 + scale_a) + shift_a
         mixed = self.attention(to_quadrants(query), to_quadrants(embed))
         x = x + gate_a * from_quadrants(mixed, x.shape)
