@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from teramind_data.errors import InputError, MissingInputError
 
@@ -204,7 +204,7 @@ def _read_lightning(path: Path, averaged: bool) -> PublishedFile:
     )
 
 
-def _are_tensors(value: object) -> bool:
+def _are_tensors(value: object) -> TypeGuard[dict[str, Tensor]]:
     import torch
 
     return isinstance(value, dict) and all(
