@@ -4,7 +4,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench docs phantom-checkpoint soak clean
+.PHONY: help setup demo test lint bench docs viewer phantom-checkpoint soak clean
 
 export PYTHON
 VENV ?= .venv
@@ -39,6 +39,9 @@ bench: setup ## benchmarks: ratios against named baselines
 docs: setup ## documentation in docs/_build/html; warnings are errors
 	@python -m sphinx -W --keep-going -q -b html docs docs/_build/html
 	@echo "docs: $(CURDIR)/docs/_build/html/index.html"
+
+viewer: ## build the page of `teramind-data view` into its package (needs node 20 and npm, nothing else)
+	@cd packages/teramind-data/viewer && npm ci && npm run build
 
 phantom-checkpoint: setup ## train the phantom checkpoint that teramind-model ships (2 to 3 hours; resumes)
 	@scripts/phantom-checkpoint.sh

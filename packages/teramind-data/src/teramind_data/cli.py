@@ -16,6 +16,7 @@ from teramind_data.commands import (
     panel,
     phantom,
     validate,
+    view,
 )
 from teramind_data.console import run_cli
 
@@ -28,7 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-for _command in (phantom, manifest, ingest, panel, info, export, import_tiles, import_images, validate):
+for _command in (phantom, manifest, ingest, panel, info, export, import_tiles, import_images, validate, view):
     _command.register(app)
 
 
