@@ -8,6 +8,7 @@ import typer
 
 from teramind_data.commands import (
     export,
+    fetch,
     import_images,
     import_tiles,
     info,
@@ -29,7 +30,19 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-for _command in (phantom, manifest, ingest, panel, info, export, import_tiles, import_images, validate, view):
+for _command in (
+    fetch,
+    phantom,
+    manifest,
+    ingest,
+    panel,
+    info,
+    export,
+    import_tiles,
+    import_images,
+    validate,
+    view,
+):
     _command.register(app)
 
 

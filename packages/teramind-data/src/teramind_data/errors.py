@@ -13,6 +13,7 @@ __all__ = [
     "RegistrationError",
     "StoreError",
     "TeramindError",
+    "TransferError",
 ]
 
 
@@ -69,6 +70,10 @@ class InputError(TeramindError, ValueError):
 
 class MissingInputError(TeramindError, FileNotFoundError):
     """A file, folder, store or element that was named does not exist."""
+
+
+class TransferError(TeramindError, ConnectionError):
+    """A server did not give what was asked of it, or gave something else."""
 
 
 class OutputExistsError(TeramindError, FileExistsError):
