@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from teramind_data.errors import InputError, OutputExistsError, TeramindError
 from teramind_data.geometry import BIN_PX
 from teramind_data.ingest import tasks
+from teramind_data.ingest.annotate import Annotation, WriteRegions, read_annotation
 from teramind_data.ingest.measure import Measured, collect, measure
 from teramind_data.ingest.plan import IngestConfig, Plan, make_plan
 from teramind_data.ingest.provenance import provenance, section_registration, section_source
-from teramind_data.ingest.regions import check_regions, read_names
 from teramind_data.ingest.run import Runner, Serial, runner
 from teramind_data.ingest.scratch import scratch_folder
 from teramind_data.store import (
@@ -68,10 +68,10 @@ def ingest(config: IngestConfig) -> tuple[Outcome, Brain]:
         run = uuid.uuid4().hex
         try:
             measured = measure(plan, folder, run, where)
-            pages = _region_pages(
-                measured
-            )  # an annotation that does not fit is refused before the store is begun
-            return "written", _write(measured, _Run(run, folder, where, pages), state in ("absent", "empty"))
+            # An annotation that does not fit is refused before the store is begun.
+            annotation = read_annotation(measured, folder, where)
+            fresh = state in ("absent", "empty")
+            return "written", _write(measured, _Run(run, folder, where, annotation), fresh)
         finally:
             tasks.release()
 
@@ -109,18 +109,18 @@ def _check_key(config: IngestConfig, plan: Plan, complaint: str) -> None:
 
 
 class _Run:
-    """This run: its name, where it puts what does not outlive it, where its tasks run, and the annotation's pages."""
+    """This run: its name, where it puts what does not outlive it, where its tasks run, and the regions it read."""
 
-    def __init__(self, name: str, scratch: Path, where: Runner, pages: tuple[int, ...]) -> None:
+    def __init__(self, name: str, scratch: Path, where: Runner, annotation: Annotation | None) -> None:
         self.name = name
         self.scratch = scratch
         self.where = where
-        self.pages = pages
+        self.annotation = annotation
 
 
 def _write(measured: Measured, run: _Run, fresh: bool) -> Brain:
     """Write the store; where this run began it, bad input found on the way leaves nothing of it."""
-    writer = _begin(measured)
+    writer = _begin(measured, run)
     target = tasks.Target(run.name, writer.url)
     try:
         _write_images(measured, writer, target, run.where)
@@ -128,7 +128,7 @@ def _write(measured: Measured, run: _Run, fresh: bool) -> Brain:
         if not writer.has_molecules:
             writer.write_molecules(_sorted_molecules(measured))
         areas = _write_labels(measured, writer, target, run)
-        writer.set_sections(_sections(measured, areas))
+        writer.set_sections(_sections(measured, run, areas))
         _write_elements(measured, writer.url)
         return writer.finish()
     except TeramindError:
@@ -138,8 +138,10 @@ def _write(measured: Measured, run: _Run, fresh: bool) -> Brain:
         raise
 
 
-def _begin(measured: Measured) -> BrainWriter:
+def _begin(measured: Measured, run: _Run) -> BrainWriter:
     plan, config = measured.plan, measured.plan.config
+    names = tuple(section.name for section in plan.sections)
+    notes = [] if run.annotation is None else run.annotation.notes(names)
     spec = BrainSpec(
         kind="atlas",
         canvas=measured.canvas,
@@ -156,7 +158,7 @@ def _begin(measured: Measured) -> BrainWriter:
         ),
         panel=measured.panel,
         stains=plan.stains,
-        provenance=provenance(measured),
+        provenance=provenance(measured, notes),
         expression_dtype="uint8" if measured.most_in_a_bin <= 255 else "uint16",
     )
     if store_state(config.out) == "incomplete" and not config.overwrite:
@@ -202,28 +204,17 @@ def _write_labels(
     density = tuple(section.density for section in measured.sections)
     task = tasks.WriteTissue(target, run.scratch, density, plan.pixel_size_um, measured.limits)
     areas = dict(collect(run.where, task, indices, ("tissue", "sections")))
-    if plan.regions is not None:
-        labels, names = plan.regions
+    if run.annotation is not None:
+        legend = run.annotation.legend
         if "regions" not in writer.names:
-            writer.add_labels("regions", "uint16", names=read_names(names))
-        regions = tasks.WriteRegions(target, labels, measured.canvas, run.pages)
+            writer.add_labels("regions", "uint16", names=legend.names, attrs=run.annotation.attributes())
+        regions = WriteRegions(target, run.annotation)
         for _ in collect(run.where, regions, indices, ("regions", "sections")):
             pass
     return areas
 
 
-def _region_pages(measured: Measured) -> tuple[int, ...]:
-    """The annotation's page of each section; empty where there is none."""
-    plan = measured.plan
-    if plan.regions is None:
-        return ()
-    read_names(plan.regions[1])
-    kept = tuple(i for i, entry in enumerate(plan.manifest.sections) if entry.exclude is None)
-    entries = len(plan.manifest.sections)
-    return check_regions(plan.regions[0], entries, kept, measured.canvas, plan.config.memory)
-
-
-def _sections(measured: Measured, areas: dict[int, tasks.TissueArea]) -> tuple[Section, ...]:
+def _sections(measured: Measured, run: _Run, areas: dict[int, tasks.TissueArea]) -> tuple[Section, ...]:
     """The sections with their quality numbers."""
     out = []
     for section, laid, own in zip(measured.plan.sections, measured.laid, measured.sections, strict=True):
@@ -242,6 +233,8 @@ def _sections(measured: Measured, areas: dict[int, tasks.TissueArea]) -> tuple[S
             "density_per_um2": tissue.molecules / area if area else 0.0,
             **measured.medians(section.index),
         }
+        if run.annotation is not None:
+            numbers["transcripts_in_regions"] = run.annotation.sections[section.index].share
         source, registration = section_source(section), section_registration(section)
         out.append(Section(section.index, section.name, section.z_um, source, registration, numbers))
     return tuple(out)

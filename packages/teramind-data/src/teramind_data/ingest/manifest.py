@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from teramind_data.errors import InputError, MissingInputError, OutputExistsError
+from teramind_data.ingest.annotation_entries import AtlasEntry, CellsEntry, RegionsEntry
 from teramind_data.ingest.merscope import Layout
 from teramind_data.ingest.paths import inside as inside
 from teramind_data.ingest.registration import Direction
@@ -90,6 +91,8 @@ class SectionEntry(_Strict):
     registration: RegistrationEntry | Literal["identity"] = "identity"
     transcripts: TranscriptsEntry | None = None
     images: dict[str, ImageEntry] = Field(default_factory=dict)
+    regions: str | None = None
+    atlas_depth_um: Finite | None = None
     exclude: str | None = None
 
     @model_validator(mode="after")
@@ -102,13 +105,6 @@ class SectionEntry(_Strict):
     def title(self) -> str:
         """The section's name: given, or its folder's."""
         return self.name or Path(self.folder).name
-
-
-class RegionsEntry(_Strict):
-    """Annotation in the canvas plane: a TIFF stack (section, y, x) of pixels or bins, and a CSV of id, name."""
-
-    labels: str
-    names: str | None = None
 
 
 class Manifest(_Strict):
@@ -128,6 +124,8 @@ class Manifest(_Strict):
     interpolation: Literal["linear", "cubic"] = "linear"
     intensity: dict[str, tuple[Count, Count]] = Field(default_factory=dict)
     regions: RegionsEntry | None = None
+    atlas: AtlasEntry | None = None
+    cells: CellsEntry | Literal["none"] | None = None
     sections: tuple[SectionEntry, ...]
 
     @model_validator(mode="after")
@@ -148,6 +146,7 @@ class Manifest(_Strict):
                 raise ValueError(f"intensity: {stain} needs low < high, found {low}, {high}")
         if self.stains is not None and (not self.stains or len(set(self.stains)) != len(self.stains)):
             raise ValueError("stains: give distinct names, or leave it out")
+        self._annotated()
         z = self.z_positions()
         for before, after, entry in zip(z, z[1:], self.kept[1:], strict=False):
             if after <= before:
@@ -157,6 +156,17 @@ class Manifest(_Strict):
                     else f"sections: z of {entry.title} is {after:g} um, not above {before:g} um before it"
                 )
         return self
+
+    def _annotated(self) -> None:
+        own = [entry.title for entry in self.sections if entry.regions is not None]
+        if self.regions is not None and self.atlas is not None:
+            raise ValueError("atlas: there is regions too; regions come from one of them")
+        if own and self.regions is None:
+            raise ValueError(
+                f"sections: {own[0]} has regions, but the brain says nothing of them (regions: {{}})"
+            )
+        if self.regions is not None and self.regions.labels is None and not own:
+            raise ValueError("regions: give labels here, or regions of each section")
 
     @property
     def kept(self) -> tuple[SectionEntry, ...]:

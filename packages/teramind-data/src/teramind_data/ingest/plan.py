@@ -14,6 +14,8 @@ import numpy as np
 
 from teramind_data.errors import InputError, MissingInputError, RegistrationError
 from teramind_data.ingest import merscope
+from teramind_data.ingest.annotation_entries import AtlasEntry
+from teramind_data.ingest.atlas import check_volume
 from teramind_data.ingest.images import ImageSource
 from teramind_data.ingest.images.source import size_and_hash
 from teramind_data.ingest.manifest import (
@@ -28,11 +30,12 @@ from teramind_data.ingest.manifest import (
 from teramind_data.ingest.merscope import SectionFolder
 from teramind_data.ingest.registration import Direction, canvas_to_image, read_registration
 from teramind_data.ingest.slide import Slide
+from teramind_data.ingest.structures import read_structures
 from teramind_data.ingest.transforms import IDENTITY, Transform
 from teramind_data.panel import ALIASES, Panel, read_aliases
 
 #: Part of every build's key; raised when the same inputs would give another store.
-INGEST_VERSION = 3
+INGEST_VERSION = 4
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,6 @@ class Plan:
     sections: tuple[PlannedSection, ...]
     panel: Panel | None
     aliases: Mapping[str, str]
-    regions: tuple[Path, Path | None] | None
     inputs: tuple[InputFile, ...]
 
     @property
@@ -137,7 +139,7 @@ def make_plan(config: IngestConfig) -> Plan:
     stains = _stains(manifest, folders)
     pixel = manifest.pixel_size_um or _pixel_size(folders)
     sections = tuple(_section(index, manifest, folder, stains, pixel) for index, folder in enumerate(folders))
-    regions = _regions(config.raw, manifest)
+    annotation = _annotation(config.raw, manifest, sections)
     return Plan(
         config=config,
         manifest=manifest,
@@ -147,8 +149,7 @@ def make_plan(config: IngestConfig) -> Plan:
         sections=sections,
         panel=None if config.panel is None else load_panel(config.panel),
         aliases=ALIASES if config.aliases is None else read_aliases(config.aliases),
-        regions=regions,
-        inputs=_inputs(config.raw, sections, regions),
+        inputs=_inputs(config.raw, sections, annotation),
     )
 
 
@@ -257,21 +258,28 @@ def _check_scale(to_image: Transform, shape: tuple[int, int], file: Path) -> Non
         )
 
 
-def _regions(raw: Path, manifest: Manifest) -> tuple[Path, Path | None] | None:
-    if manifest.regions is None:
-        return None
-    labels = inside(raw, manifest.regions.labels, "region labels")
-    names = None if manifest.regions.names is None else inside(raw, manifest.regions.names, "region names")
-    for file in (labels, names):
-        if file is not None and not file.is_file():
+def _annotation(raw: Path, manifest: Manifest, sections: tuple[PlannedSection, ...]) -> tuple[Path, ...]:
+    """The files of the regions: label images or a volume, and the table of names."""
+    entry = manifest.regions or manifest.atlas
+    if entry is None:
+        return ()
+    named = entry.volume if isinstance(entry, AtlasEntry) else entry.labels
+    listed = [(raw, named, "region labels"), (raw, entry.names, "region names")]
+    listed += [(section.folder.path, section.entry.regions, "region labels") for section in sections]
+    files = [inside(root, name, what) for root, name, what in listed if name is not None]
+    for file in files:
+        if not file.exists():
             raise MissingInputError(
-                "annotation not found", where=file, remedy="Correct regions in the manifest"
+                "annotation not found", where=file, remedy="Correct regions or atlas in the manifest"
             )
-    return labels, names
+    if isinstance(entry, AtlasEntry):
+        check_volume(entry, files[0])
+    read_structures(None if entry.names is None else raw / entry.names)
+    return tuple(files)
 
 
 def _inputs(
-    raw: Path, sections: tuple[PlannedSection, ...], regions: tuple[Path, Path | None] | None
+    raw: Path, sections: tuple[PlannedSection, ...], annotation: tuple[Path, ...]
 ) -> tuple[InputFile, ...]:
     files: list[Path] = []
     for section in sections:
@@ -280,6 +288,6 @@ def _inputs(
         files += [folder.transcripts, folder.micron_to_mosaic_file]
         files += [file for source in section.images.values() for file in source.files]
         files += [file for file in optional if file is not None]
-    files += [file for file in regions or () if file is not None]
+    files += annotation
     unique = dict.fromkeys(files)  # a file may hold all stains
     return tuple(InputFile(file.relative_to(raw).as_posix(), *size_and_hash(file)) for file in unique)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 _SOFTWARE = ("teramind-data", "numpy", "scipy", "zarr", "polars", "tifffile", "spatialdata")
 
 
-def provenance(measured: Measured) -> dict[str, Any]:
+def provenance(measured: Measured, more_notes: Sequence[str] = ()) -> dict[str, Any]:
     """The provenance block of a store (plain JSON). Paths are relative to the raw folder."""
     plan = measured.plan
     manifest = plan.manifest
@@ -51,7 +52,7 @@ def provenance(measured: Measured) -> dict[str, Any]:
         ],
         "genes_left_out": sorted(measured.dropped),
         "genes_missing": list(measured.missing),
-        "notes": _notes(measured),
+        "notes": [*_notes(measured), *more_notes],
     }
 
 

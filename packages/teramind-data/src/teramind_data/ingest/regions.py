@@ -1,106 +1,226 @@
-"""Region annotation in the canvas plane: a TIFF stack of labels and a table of their names."""
+"""Region annotation as label images: TIFF or OME-Zarr in the plane of the canvas or of the atlas, read by blocks.
+
+A bin takes the label under its centre (the nearest pixel there; of whole canvas pixels the one below and right of the
+centre, which lies on a corner). Labels may be any whole numbers up to 2^32 - 1.
+"""
 
 from __future__ import annotations
 
-import csv
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from teramind_data.errors import InputError
-from teramind_data.geometry import BIN_PX
+from teramind_data.errors import InputError, TeramindError
+from teramind_data.geometry import BIN_PX, Box, tiles
+from teramind_data.ingest.annotation_entries import RegionsEntry
+from teramind_data.ingest.images import ImageStack, Plane, open_stack
+from teramind_data.ingest.images.protocol import ANY_INTEGER
+from teramind_data.ingest.paths import inside
+from teramind_data.ingest.structures import as_ids
+
+if TYPE_CHECKING:
+    from teramind_data.ingest.plan import Plan
+    from teramind_data.ingest.spill import Frame
+
+_CACHE = 32 << 20
+_BLOCK_BYTES = 32 << 20  # of label pixels read for a block of bins
 
 
-def check_regions(
-    labels: Path, sections: int, kept: tuple[int, ...], canvas: tuple[int, int], memory: int
-) -> tuple[int, ...]:
-    """The page of each kept section, after checking what the file declares.
+class RegionSource(Protocol):
+    """Where a section's region ids come from. Picklable: workers read."""
 
-    Args:
-        labels: TIFF stack (section, y, x) over all sections of the manifest, left-out ones included (or the kept
-            ones only), of whole pixels or of 16-px bins. Of pixels, each bin takes the label at its centre.
-        sections: number of sections in the manifest.
-        kept: places of the kept ones.
-        canvas: (h, w) in pixels.
-        memory: bytes a worker may take; a page is read whole.
+    def blocks(self, section: int, band: Box) -> Iterator[tuple[Box, NDArray[np.uint32]]]:
+        """Ids of the bins of ``band`` (a box in bins of the canvas), in boxes that cover it; 0 is nothing."""
+        ...
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Which label pixel lies under the centre of bin i: ``floor(start + step * i)``, exact where that is whole."""
+
+    start: float
+    step: float
+
+    def pixels(self, first: int, stop: int) -> NDArray[np.int64]:
+        """For bins ``first .. stop - 1``."""
+        # A centre on the corner of two pixels belongs to the second, however the product rounds.
+        return np.floor(self.start + self.step * np.arange(first, stop) + 1e-6).astype(np.int64)
+
+
+@dataclass(frozen=True)
+class LabelPage:
+    """One section's labels: a page (or z plane) of a file, and how bins lie on it in y and x."""
+
+    file: Path
+    page: int
+    y: Axis
+    x: Axis
+
+
+@dataclass(frozen=True)
+class LabelImages:
+    """Sections' label images; None where a section has none."""
+
+    pages: tuple[LabelPage | None, ...]
+
+    def blocks(self, section: int, band: Box) -> Iterator[tuple[Box, NDArray[np.uint32]]]:
+        """See ``RegionSource``. InputError where the file is damaged or holds what is no id."""
+        page = self.pages[section]
+        if page is None:
+            return
+        stack = _open(page.file)
+        try:
+            plane = _plane(stack, page.page)
+            for box in tiles(band, _block(plane, page)):
+                yield box, _ids(page, plane, box)
+        except InputError as error:
+            raise _ours(error, page.file) from error
+        finally:
+            stack.close()
+
+
+def _block(plane: Plane, page: LabelPage) -> tuple[int, int]:
+    """Bins to read at once: a square, or all columns where the file is stored in rows."""
+    pixels = _BLOCK_BYTES // plane.dtype.itemsize
+    tile = getattr(plane, "tile", plane.shape)
+    if tile[1] >= plane.shape[1] > 4 * tile[0]:
+        rows = max(1, int(pixels / plane.shape[1] / page.y.step))
+        return rows, 1 << 30
+    edge = max(16, int(math.sqrt(pixels) / max(page.y.step, page.x.step)))
+    return edge, edge
+
+
+def _ids(page: LabelPage, plane: Plane, box: Box) -> NDArray[np.uint32]:
+    """The label under each bin's centre; 0 off the image."""
+    out = np.zeros(box.shape, np.uint32)
+    rows, columns = page.y.pixels(box.y0, box.y1), page.x.pixels(box.x0, box.x1)
+    on_y = np.flatnonzero((rows >= 0) & (rows < plane.shape[0]))
+    on_x = np.flatnonzero((columns >= 0) & (columns < plane.shape[1]))
+    if not len(on_y) or not len(on_x):
+        return out
+    rows, columns = rows[on_y], columns[on_x]
+    area = Box(int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1)
+    pixels = plane.read(area)[np.ix_(rows - area.y0, columns - area.x0)]
+    out[np.ix_(on_y, on_x)] = as_ids(pixels, page.file)
+    return out
+
+
+def label_images(plan: Plan, entry: RegionsEntry, frame: Frame) -> LabelImages:
+    """Find and check the label image of every kept section.
+
+    The brain's own file holds a page a section of the manifest (left-out ones included, or the kept ones only); a
+    section's own file, where it names one, goes before it.
 
     Raises:
-        InputError: unreadable, of another size, or too large; names the file.
+        InputError: unreadable, of another size than the canvas, or of unknown pixel size; names the file.
+        MissingInputError: not there.
     """
-    import tifffile
+    common: list[LabelPage | None] = [None] * len(plan.sections)
+    if entry.labels is not None:
+        common = [*_stack_pages(plan, entry, frame, inside(plan.config.raw, entry.labels, "region labels"))]
+    for section in plan.sections:
+        if section.entry.regions is not None:
+            file = inside(section.folder.path, section.entry.regions, "region labels")
+            stack = _open(file)
+            try:
+                if _count(stack) != 1:
+                    raise _misfit(file, "one page", f"{_count(stack)} pages")
+                common[section.index] = _page(stack, 0, plan, entry, frame)
+            finally:
+                stack.close()
+    return LabelImages(tuple(common))
 
-    bins = (canvas[0] // BIN_PX, canvas[1] // BIN_PX)
+
+def _stack_pages(plan: Plan, entry: RegionsEntry, frame: Frame, file: Path) -> list[LabelPage | None]:
+    entries = plan.manifest.sections
+    kept = [i for i, section in enumerate(entries) if section.exclude is None]
+    stack = _open(file)
     try:
-        with tifffile.TiffFile(labels) as tiff:
-            shape = tuple(tiff.series[0].shape)
-            kind: np.dtype[Any] = np.dtype(tiff.series[0].dtype)
-            pages = len(tiff.series[0].pages)
-    except (tifffile.TiffFileError, ValueError, OSError, IndexError, TypeError) as error:
-        raise _damaged(labels, error) from error
-    fits = len(shape) in (2, 3) and shape[-2:] in (bins, canvas) and pages in (sections, len(kept))
-    if not fits or kind.kind not in "iu":
-        raise InputError(
-            "annotation does not fit the canvas",
-            where=labels,
-            expected=f"whole numbers ({sections}, {canvas[0]}, {canvas[1]}) or ({sections}, {bins[0]}, {bins[1]})",
-            found=shape,
-            remedy="Draw it in the canvas plane, or give the canvas it was drawn on in the manifest",
-        )
-    size = shape[-2] * shape[-1] * kind.itemsize
-    if size > memory // 2:
-        raise InputError(
-            "annotation's pages are too large for the memory given",
-            where=labels,
-            expected=f"at most {memory // 2:,} bytes",
-            found=f"{size:,}",
-            remedy="Give it in 16-px bins, or pass a larger --memory",
-        )
-    return tuple(range(pages)) if pages == len(kept) else kept
+        count = _count(stack)
+        if count not in (len(entries), len(kept)):
+            raise _misfit(file, f"{len(entries)} pages, one a section", f"{count} pages")
+        return [
+            _page(stack, page, plan, entry, frame) for page in (range(count) if count == len(kept) else kept)
+        ]
+    except InputError as error:
+        raise _ours(error, file) from error
+    finally:
+        stack.close()
 
 
-def read_page(labels: Path, page: int, canvas: tuple[int, int]) -> NDArray[np.uint16]:
-    """One section's labels ``(y/16, x/16)`` of an annotation that was checked.
+def _page(stack: ImageStack, page: int, plan: Plan, entry: RegionsEntry, frame: Frame) -> LabelPage:
+    shape = _plane(stack, page).shape
+    canvas, pixel = frame.canvas, plan.pixel_size_um
+    size = entry.pixel_size_um
+    if entry.plane == "canvas" and size is None:
+        # Of whole pixels or of bins: the corners agree, and so do the far ends.
+        step = next((n for n in (1, BIN_PX) if shape == (canvas[0] // n, canvas[1] // n)), None)
+        if step is None:
+            bins = (canvas[0] // BIN_PX, canvas[1] // BIN_PX)
+            raise _misfit(stack.path, f"{canvas} pixels or {bins} bins of the canvas", shape)
+        axis = Axis(BIN_PX / 2 / step, BIN_PX / step)
+        return LabelPage(stack.path, page, axis, axis)
+    if size is None:
+        told = stack.pixel_size_um
+        if told is None or abs(told[0] - told[1]) > 1e-3 * told[0]:
+            raise InputError(
+                "annotation does not tell its pixel size",
+                where=stack.path,
+                expected="one size in um in OME metadata",
+                found=told or "none",
+                remedy="Give regions.pixel_size_um in the manifest",
+            )
+        size = told[0]
+    starts = []
+    for axis_number in (0, 1):
+        # The canvas's pixel 0 covers 0 .. 1; in the plane, whole pixel coordinates are centres.
+        first = BIN_PX / 2 * pixel - entry.origin_um[axis_number]
+        if entry.plane == "atlas":
+            corner = plan.origin_um[axis_number] + frame.shift[axis_number] * pixel
+            first += corner - pixel / 2
+        starts.append(first / size)
+    step_px = BIN_PX * pixel / size
+    return LabelPage(stack.path, page, Axis(starts[0], step_px), Axis(starts[1], step_px))
 
-    Raises:
-        InputError: damaged, or labels out of range; names the file.
-    """
-    import tifffile
 
+def _open(file: Path) -> ImageStack:
     try:
-        with tifffile.TiffFile(labels) as tiff:
-            plane = tiff.asarray(series=0, key=page)
-    except (tifffile.TiffFileError, ValueError, OSError, IndexError) as error:
-        raise _damaged(labels, error) from error
-    if plane.shape == canvas:
-        plane = plane[BIN_PX // 2 :: BIN_PX, BIN_PX // 2 :: BIN_PX]
-    if plane.min(initial=0) < 0 or plane.max(initial=0) > 65535:
-        raise InputError("annotation has labels out of range", where=labels, expected="0 .. 65535")
-    return np.asarray(plane, np.uint16)
+        stack = open_stack(file, _CACHE, ANY_INTEGER)
+    except InputError as error:
+        raise _ours(error, file) from error
+    if len(stack.channels) != 1:
+        stack.close()
+        raise _misfit(file, "one channel", f"{len(stack.channels)} channels")
+    return stack
 
 
-def _damaged(labels: Path, error: Exception) -> InputError:
+def _count(stack: ImageStack) -> int:
+    return stack.unnamed or stack.planes
+
+
+def _plane(stack: ImageStack, page: int) -> Plane:
+    return stack.plane(0, 0, page) if stack.unnamed else stack.plane(0, page)
+
+
+def _ours(error: InputError, file: Path) -> TeramindError:
+    """An image's error said of an annotation."""
+    what = str(error.what).replace("image is", "annotation is").replace("image's", "annotation's")
+    remedy = error.remedy
+    if what != error.what:
+        remedy = "Copy it again from its source, or save it as a tiled TIFF of whole numbers"
+    return type(error)(what, error.where or file, error.expected, error.found, remedy)
+
+
+def _misfit(file: Path, expected: object, found: object) -> InputError:
     return InputError(
-        "annotation is truncated or damaged",
-        where=labels,
-        found=error,
-        remedy="Copy it again from its source",
+        "annotation does not fit the canvas",
+        where=file,
+        expected=expected,
+        found=found,
+        remedy="Draw it in the canvas plane, or give the canvas or the pixel size it was drawn at in the manifest",
     )
-
-
-def read_names(names: Path | None) -> dict[int, str]:
-    """Region names by label from a CSV with columns ``id`` and ``name``; empty without a file."""
-    if names is None:
-        return {}
-    try:
-        rows = list(csv.DictReader(names.read_text(encoding="utf-8-sig").splitlines()))
-        return {int(row["id"]): row["name"].strip() for row in rows}
-    except (KeyError, ValueError, TypeError, AttributeError, UnicodeDecodeError) as error:
-        raise InputError(
-            "region names are not readable",
-            where=names,
-            expected="columns id (a whole number) and name",
-            found=error,
-            remedy="Write a CSV with these columns",
-        ) from error

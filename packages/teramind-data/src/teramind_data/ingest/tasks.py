@@ -10,7 +10,7 @@ import tempfile
 import threading
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -304,22 +304,3 @@ class WriteTissue:
                     band[:, bins.x0 : bins.x1] = means
             out.write(y0 // BIN_PX, band)
         return out
-
-
-@dataclass(frozen=True)
-class WriteRegions:
-    """Writes a section's annotation."""
-
-    target: Target
-    labels: Path
-    canvas: tuple[int, int]
-    pages: tuple[int, ...] = field(default=())
-
-    def __call__(self, z: int) -> None:
-        """Write one section."""
-        from teramind_data.ingest.regions import read_page
-
-        plane = read_page(self.labels, self.pages[z], self.canvas)
-        writer = self.target.writer("regions")
-        for _, box in (unit for unit in writer.shards("regions") if unit[0] == z):
-            writer.write("regions", z, box, np.ascontiguousarray(plane[box.slices]))

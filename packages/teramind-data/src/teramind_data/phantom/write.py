@@ -14,6 +14,7 @@ import numpy as np
 
 from teramind_data.errors import OutputExistsError
 from teramind_data.phantom.anatomy import REGIONS, Anatomy, region_bins
+from teramind_data.phantom.atlas import write_atlas
 from teramind_data.phantom.config import PhantomConfig
 from teramind_data.phantom.genes import COEXPRESSED, INTERACTING, TYPES, UNRELATED, panel_genes
 from teramind_data.phantom.registration_json import place_section
@@ -148,6 +149,7 @@ def _write_annotation(config: PhantomConfig, brain: str, folder: Path) -> None:
     tifffile.imwrite(folder / "regions.tif", stack, photometric="minisblack", metadata=None)
     rows = [f"{i},{name}\n" for i, name in enumerate(REGIONS)]
     (folder / "regions.csv").write_text("id,name\n" + "".join(rows))
+    write_atlas(folder, stack, config)
 
 
 def _write_truth(folder: Path, truth: SectionTruth) -> None:

@@ -182,6 +182,7 @@ class BrainWriter:
         dtype: str = "uint8",
         *,
         names: Mapping[int, str] | None = None,
+        attrs: Mapping[str, Any] | None = None,
         array: ArrayLike | None = None,
     ) -> None:
         """Declare a label image at bin resolution, (z, y / 16, x / 16), and write it where ``array`` is given.
@@ -190,12 +191,13 @@ class BrainWriter:
             name: ``tissue`` or ``regions``, or another.
             dtype: unsigned integer type.
             names: what the values of ``regions`` mean.
+            attrs: kept in the store beside the labels.
             array: the whole label image.
         """
         if names:
             # Before the image is declared: what is declared counts as described when writing is continued.
             self._region_names = {int(k): str(v) for k, v in names.items()}
-        self.add_image(ImageSpec(name, (), dtype, BIN_PX, "mode", labels=True))
+        self.add_image(ImageSpec(name, (), dtype, BIN_PX, "mode", dict(attrs or {}), labels=True))
         if array is not None:
             values = np.asarray(array)
             expected = (self.spec.n_sections, *(n // BIN_PX for n in self.spec.canvas))

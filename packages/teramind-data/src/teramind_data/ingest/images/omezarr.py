@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from teramind_data.geometry import Box
 from teramind_data.ingest.images.protocol import (
     CACHE_BYTES,
+    DTYPES,
     TileCache,
     TiledPlane,
     broken,
@@ -58,11 +59,12 @@ class ZarrStack:
 
     unnamed = 0
 
-    def __init__(self, path: Path, cache_bytes: int = CACHE_BYTES) -> None:
+    def __init__(self, path: Path, cache_bytes: int = CACHE_BYTES, dtypes: tuple[str, ...] = DTYPES) -> None:
         import zarr
 
         self.path = path
         self._cache = TileCache(cache_bytes)
+        self._dtypes = dtypes
         try:
             group = zarr.open_group(str(path), mode="r")
             metadata = _metadata(group)
@@ -103,7 +105,8 @@ class ZarrStack:
             or len(axes) != array.ndim
         ):
             raise unsupported(self.path, "axes t, c, z, y, x in this order", ", ".join(axes))
-        check_kind(self.path, array.dtype, int(np.prod(array.chunks)) * array.dtype.itemsize)
+        tile_bytes = int(np.prod(array.chunks)) * array.dtype.itemsize
+        check_kind(self.path, array.dtype, tile_bytes, self._dtypes)
         sizes = dict(zip(axes, array.shape, strict=True))
         if sizes.get("t", 1) != 1:
             raise unsupported(self.path, "one time point", sizes["t"])

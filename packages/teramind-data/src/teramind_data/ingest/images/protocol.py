@@ -15,6 +15,8 @@ from teramind_data.geometry import Box, ceil_div
 
 LARGEST_TILE = 256 << 20  # bytes decoded; a declared tile beyond it is a decompression bomb or not for us
 DTYPES = ("uint8", "uint16")
+#: Of label images.
+ANY_INTEGER = tuple(f"{sign}int{bits}" for sign in ("u", "") for bits in (8, 16, 32, 64))
 CACHE_BYTES = 64 << 20
 
 
@@ -123,10 +125,13 @@ class TiledPlane(ABC):
         return found
 
 
-def check_kind(path: Path, dtype: np.dtype[Any] | None, tile_bytes: int) -> None:
-    """Refuse pixels that are neither uint8 nor uint16, and tiles too large to hold."""
-    if dtype is None or dtype.name not in DTYPES:
-        raise unsupported(path, "uint8 or uint16", dtype)
+def check_kind(
+    path: Path, dtype: np.dtype[Any] | None, tile_bytes: int, dtypes: tuple[str, ...] = DTYPES
+) -> None:
+    """Refuse pixels of other types (images are uint8 or uint16), and tiles too large to hold."""
+    if dtype is None or dtype.name not in dtypes:
+        expected = " or ".join(dtypes) if len(dtypes) < 3 else "whole numbers"
+        raise unsupported(path, expected, dtype)
     if tile_bytes > LARGEST_TILE:
         raise InputError(
             "image's tiles are too large",

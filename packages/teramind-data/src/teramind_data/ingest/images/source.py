@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from teramind_data.errors import InputError, MissingInputError
-from teramind_data.ingest.images.protocol import CACHE_BYTES, ImageStack, Plane
+from teramind_data.ingest.images.protocol import CACHE_BYTES, DTYPES, ImageStack, Plane
 
 ZChoice: TypeAlias = int | Literal["max"] | None
 _TIFF = (".tif", ".tiff", ".btf", ".tf8", ".tf2")
@@ -21,22 +21,22 @@ def is_image(path: Path) -> bool:
     return path.suffix.lower() in _TIFF
 
 
-def open_stack(path: Path, cache_bytes: int = CACHE_BYTES) -> ImageStack:
-    """Open an image by its kind.
+def open_stack(path: Path, cache_bytes: int = CACHE_BYTES, dtypes: tuple[str, ...] = DTYPES) -> ImageStack:
+    """Open an image by its kind; of pixel types that are not listed it is refused.
 
     Raises MissingInputError where there is none, InputError where it is damaged or of a kind not supported.
     """
     if path.is_dir():
         from teramind_data.ingest.images.omezarr import ZarrStack
 
-        return ZarrStack(path, cache_bytes)
+        return ZarrStack(path, cache_bytes, dtypes)
     if not path.is_file():
         raise MissingInputError(
             "image not found", where=path, remedy="Restore the file or exclude the section"
         )
     from teramind_data.ingest.images.tiff import TiffStack
 
-    return TiffStack(path, cache_bytes)
+    return TiffStack(path, cache_bytes, dtypes)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from teramind_data.errors import InputError
 from teramind_data.ingest.images.protocol import (
     CACHE_BYTES,
+    DTYPES,
     TileCache,
     TiledPlane,
     broken,
@@ -88,11 +89,12 @@ class TiffStack:
     Raises InputError where it is no TIFF, cut off, of a kind not supported, or its XML declares a document type.
     """
 
-    def __init__(self, path: Path, cache_bytes: int = CACHE_BYTES) -> None:
+    def __init__(self, path: Path, cache_bytes: int = CACHE_BYTES, dtypes: tuple[str, ...] = DTYPES) -> None:
         import tifffile
 
         self.path = path
         self._cache = TileCache(cache_bytes)
+        self._dtypes = dtypes
         failures = (
             tifffile.TiffFileError, ValueError, OSError, IndexError, KeyError, AttributeError, TypeError,
             ZeroDivisionError, struct.error,
@@ -132,7 +134,8 @@ class TiffStack:
         height = int(keyframe.tilelength) if keyframe.is_tiled else int(keyframe.rowsperstrip)
         held = samples if int(keyframe.planarconfig) == 1 else 1
         itemsize = 0 if dtype is None else dtype.itemsize
-        check_kind(self.path, dtype, min(height, int(keyframe.imagelength)) * width * held * itemsize)
+        tile_bytes = min(height, int(keyframe.imagelength)) * width * held * itemsize
+        check_kind(self.path, dtype, tile_bytes, self._dtypes)
         if int(keyframe.imagedepth) != 1 or len(sizes) != len(series.axes):
             raise unsupported(self.path, "pages of one plane", f"axes {series.axes} of {tuple(series.shape)}")
         outer = {axis: size for axis, size in sizes.items() if axis not in "YXS"}
