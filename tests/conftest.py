@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.s3 import filesystem, s3_environment, s3_server
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 REFERENCE = CHECKOUT.parent / "shared" / "reference"
@@ -22,3 +26,21 @@ def reference_dir() -> Path:
     if not REFERENCE.is_dir():
         pytest.skip(f"no reference data beside the checkout (looked for {REFERENCE})")
     return REFERENCE
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of an S3 server that runs while the tests do."""
+    with s3_server(tmp_path_factory.mktemp("s3") / "server.log") as endpoint:
+        yield endpoint
+
+
+@pytest.fixture(scope="module")
+def bucket(s3_endpoint: str) -> Iterator[str]:
+    """``s3://NAME`` of a new bucket; the environment says where it is, and who we are."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in s3_environment(s3_endpoint).items():
+            patch.setenv(name, value)
+        name = f"test-{uuid.uuid4().hex}"
+        filesystem().mkdir(name)
+        yield f"s3://{name}"

@@ -150,27 +150,21 @@ def write_sections_table(
         uns={"excluded": json.dumps([dict(item) for item in excluded])},
     )
     location.write("tables/zarr.json", _group({}))
-    group = zarr.open_group(
-        store=location.zarr_store(read_only=False),
-        path="tables",
-        mode="r+",
-        zarr_format=3,
-        use_consolidated=False,
-    )
-    with warnings.catch_warnings():
+    with location.small_arrays(f"tables/{TABLE}") as store, warnings.catch_warnings():
+        group = zarr.open_group(store, path="tables", mode="a", zarr_format=3, use_consolidated=False)
         # anndata warns of zarr's young string type, which SpatialData writes just so.
         warnings.filterwarnings("ignore", category=UserWarning)
         warnings.filterwarnings("ignore", category=FutureWarning)
         anndata.io.write_elem(group, TABLE, table)
-    group[TABLE].attrs.update(
-        {
-            "spatialdata-encoding-type": "ngff:regions_table",
-            "region": None,
-            "region_key": None,
-            "instance_key": None,
-            "version": "0.2",
-        }
-    )
+        group[TABLE].attrs.update(
+            {
+                "spatialdata-encoding-type": "ngff:regions_table",
+                "region": None,
+                "region_key": None,
+                "instance_key": None,
+                "version": "0.2",
+            }
+        )
     refresh_metadata(url)
 
 

@@ -11,6 +11,7 @@ __all__ = [
     "OutputExistsError",
     "PanelError",
     "RegistrationError",
+    "RemoteError",
     "StoreError",
     "TeramindError",
     "TransferError",
@@ -90,6 +91,10 @@ class IncompleteStoreError(StoreError):
 
 class MissingShardError(StoreError):
     """A shard is absent and not listed as empty on purpose, so it must not be read as background."""
+
+
+class RemoteError(StoreError):
+    """The server of a store cannot be reached or refuses; what the store holds is unknown, and as it was."""
 
 
 class PanelError(InputError):

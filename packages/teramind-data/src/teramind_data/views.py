@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from teramind_data.errors import InputError, MissingInputError, StoreError
 from teramind_data.geometry import Box
-from teramind_data.store import Brain
+from teramind_data.mirror import read_spatialdata
+from teramind_data.store import Brain, Location
 
 if TYPE_CHECKING:
     import dask.array
@@ -91,7 +92,8 @@ def to_spatialdata(brain: Brain, section: int | None = None) -> spatialdata.Spat
     """The store as SpatialData reads it, with pixels lazy and checked; or one section of it, in two dimensions.
 
     Images and labels are dask arrays of the same Zarr arrays, points a dask dataframe; the section table, a row a
-    section, is in memory. ``SpatialData.path`` is the store, so that elements can be added to it.
+    section, is in memory. ``SpatialData.path`` is the store, so that elements can be added to it; of a remote store it
+    is None, and images that teramind did not write are left out.
 
     With ``section``, images are ``(c, y, x)``, labels ``(y, x)``, points have no z, and there is no table: what of
     SpatialData works on planes only (polygons of labels, spatialdata-plot) works on these. Coordinates are the same um.
@@ -101,17 +103,16 @@ def to_spatialdata(brain: Brain, section: int | None = None) -> spatialdata.Spat
         InputError: where there is no such section.
         MissingInputError: where spatialdata is not installed.
     """
-    library = _library("spatialdata")
+    _library("spatialdata")
     if not brain.complete:
         raise StoreError("store is incomplete, so no SpatialData object", brain.url, remedy="Finish it first")
     if section is not None and not 0 <= section < brain.n_sections:
         raise InputError("no such section", brain.url, f"0..{brain.n_sections - 1}", section)
-    source: Any = brain.url
-    if "://" in brain.url:
-        from upath import UPath
-
-        source = UPath(brain.url)
-    data: spatialdata.SpatialData = library.read_zarr(source)
+    location = Location(brain.url)
+    data = read_spatialdata(location)
+    if not location.is_local:
+        for name in {*data.images, *data.labels} - {*brain.images, *brain.labels}:
+            del data[name]
     for name in (*brain.images, *brain.labels):
         element: Any = data[name]
         if hasattr(element, "children"):

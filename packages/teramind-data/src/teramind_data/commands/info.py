@@ -106,12 +106,9 @@ def _exists(brain: Brain, path: str) -> bool:
 
 def _size(brain: Brain, path: str) -> str:
     """Bytes below a path of the store, for people."""
-    if "://" in brain.url:
-        import fsspec
+    from teramind_data.store import Location
 
-        fs, root = fsspec.core.url_to_fs(brain.url)
-        return _bytes(int(fs.du(f"{root.rstrip('/')}/{path}")))
-    return _bytes(sum(file.stat().st_size for file in (Path(brain.url) / path).rglob("*") if file.is_file()))
+    return _bytes(Location(brain.url).size(path))
 
 
 def _bytes(count: float) -> str:

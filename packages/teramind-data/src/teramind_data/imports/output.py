@@ -17,9 +17,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from teramind_data.errors import InputError, OutputExistsError, TeramindError
+from teramind_data.errors import InputError, OutputExistsError, RemoteError, TeramindError
 from teramind_data.geometry import BIN_PX, Box
-from teramind_data.store import BrainSpec, BrainWriter, create_brain, open_brain, resume_brain, store_state
+from teramind_data.store import (
+    BrainSpec,
+    BrainWriter,
+    create_brain,
+    discard_store,
+    open_brain,
+    resume_brain,
+    store_state,
+)
 
 __all__ = [
     "begun",
@@ -99,9 +107,11 @@ def begun(out: str, spec: BrainSpec, *, overwrite: bool) -> Iterator[BrainWriter
         writer = create_brain(out, spec, overwrite=overwrite)
     try:
         yield writer
+    except RemoteError:
+        raise
     except TeramindError:
-        if not continued and "://" not in writer.url:
-            shutil.rmtree(writer.url, ignore_errors=True)
+        if not continued:
+            discard_store(writer.url)
         raise
 
 

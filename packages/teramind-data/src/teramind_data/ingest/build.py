@@ -7,7 +7,6 @@ declared complete last. Memory is bounded by a budget, not by the canvas.
 
 from __future__ import annotations
 
-import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any, Literal
 
 from numpy.typing import NDArray
 
-from teramind_data.errors import InputError, OutputExistsError, TeramindError
+from teramind_data.errors import InputError, OutputExistsError, RemoteError, TeramindError
 from teramind_data.geometry import BIN_PX
 from teramind_data.ingest import tasks
 from teramind_data.ingest.annotate import Annotation, WriteRegions, read_annotation
@@ -30,6 +29,7 @@ from teramind_data.store import (
     BrainWriter,
     Section,
     create_brain,
+    discard_store,
     open_brain,
     resume_brain,
     store_state,
@@ -59,7 +59,7 @@ def ingest(config: IngestConfig) -> tuple[Outcome, Brain]:
         scratch_folder(config.out, config.scratch) as folder,
         runner(config.workers, config.scheduler) as where,
     ):
-        if "://" in config.out and not isinstance(where, Serial) and config.out.startswith("memory:"):
+        if config.out.startswith("memory:") and not isinstance(where, Serial):
             raise InputError(
                 "a store in memory belongs to one process",
                 where=config.out,
@@ -131,10 +131,13 @@ def _write(measured: Measured, run: _Run, fresh: bool) -> Brain:
         writer.set_sections(_sections(measured, run, areas))
         _write_elements(measured, writer.url)
         return writer.finish()
+    except RemoteError:
+        # The input may well be good: what is there is continued by the next run.
+        raise
     except TeramindError:
-        if fresh and "://" not in writer.url:
+        if fresh:
             tasks.release()
-            shutil.rmtree(writer.url, ignore_errors=True)
+            discard_store(writer.url)
         raise
 
 

@@ -24,7 +24,7 @@ from teramind_data.store.location import Location
 from teramind_data.store.molecules import TILE_PX, Molecules
 from teramind_data.store.reader import Brain, open_brain
 from teramind_data.store.schema import SCHEMA_VERSION, BrainSpec, ImageSpec, Section
-from teramind_data.store.writer import BrainWriter, create_brain, resume_brain, store_state
+from teramind_data.store.writer import BrainWriter, create_brain, discard_store, resume_brain, store_state
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -38,6 +38,7 @@ __all__ = [
     "Section",
     "append_image",
     "create_brain",
+    "discard_store",
     "open_brain",
     "refresh_metadata",
     "resume_brain",

@@ -50,7 +50,8 @@ class ImageWriter:
             f"{self.layout.array_group}/zarr.json", group_json(strict_attributes(self.layout))
         )
         for level in self.layout.levels:
-            create_level(self.location.zarr_store(read_only=False), self.layout, level)
+            with self.location.small_arrays(self.layout.array_path(level.index)) as store:
+                create_level(store, self.layout, level)
 
     def _array(self, level: int) -> zarr.Array:
         if level not in self._arrays:

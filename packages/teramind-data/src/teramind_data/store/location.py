@@ -6,9 +6,10 @@ import contextlib
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from teramind_data.errors import InputError
 
@@ -38,7 +39,8 @@ class Location:
         self._fs: Any = None
         if "://" in text:
             self.is_local = False
-            self.url = text.rstrip("/")
+            protocol, _, rest = text.partition("://")
+            self.url = f"{protocol}://{rest.rstrip('/')}"
         else:
             self.is_local = True
             self.path = Path(text).expanduser().absolute()
@@ -50,21 +52,46 @@ class Location:
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_fs": None}
 
-    def _remote(self, key: str = "") -> tuple[Any, str]:
-        if self._fs is None:
-            import fsspec
+    @contextlib.contextmanager
+    def _remote(self, key: str = "") -> Iterator[tuple[Any, str]]:
+        """The filesystem and a path in it; what fails inside is RemoteError, unless an object is absent."""
+        from teramind_data.store.remote import filesystem, remote_errors
 
-            self._fs, self._root = fsspec.core.url_to_fs(self.url)
+        if self._fs is None:
+            self._fs, self._root = filesystem(self.url)
         root = str(self._root).rstrip("/")
-        return self._fs, f"{root}/{key}" if key else root
+        # Shards are written through zarr's own filesystem object, of which this one's cache knows nothing.
+        self._fs.invalidate_cache()
+        with remote_errors(self.url):
+            yield self._fs, f"{root}/{key}" if key else root
 
     def zarr_store(self, *, read_only: bool) -> Store:
         """The same place as a zarr store."""
-        from zarr.storage import FsspecStore, LocalStore
-
         if self.is_local:
+            from zarr.storage import LocalStore
+
             return LocalStore(self.path, read_only=read_only)
-        return FsspecStore.from_url(self.url, read_only=read_only)
+        from teramind_data.store.remote import remote_store
+
+        return remote_store(self.url, read_only=read_only)
+
+    @contextlib.contextmanager
+    def small_arrays(self, prefix: str) -> Iterator[Store]:
+        """A zarr store in which to make arrays below ``prefix`` that together are small.
+
+        Remote ones are made in a temporary folder and put in their place when the block ends well: of a server zarr
+        asks several things an object.
+        """
+        if self.is_local:
+            yield self.zarr_store(read_only=False)
+            return
+        from zarr.storage import LocalStore
+
+        with tempfile.TemporaryDirectory(prefix="teramind-arrays-") as folder:
+            yield LocalStore(folder)
+            for file in sorted(Path(folder, prefix).rglob("*")):
+                if file.is_file():
+                    self.write(file.relative_to(folder).as_posix(), file.read_bytes())
 
     def read(self, key: str) -> bytes | None:
         """The object's bytes, or None where there is none."""
@@ -73,17 +100,27 @@ class Location:
                 return (self.path / key).read_bytes()
             except (FileNotFoundError, NotADirectoryError):
                 return None
-        fs, path = self._remote(key)
         try:
-            return bytes(fs.cat_file(path))
+            with self._remote(key) as (fs, path):
+                return bytes(fs.cat_file(path))
         except (FileNotFoundError, IsADirectoryError):
             return None
+
+    @contextlib.contextmanager
+    def open(self, key: str) -> Iterator[BinaryIO]:
+        """The object as a file to read parts of; FileNotFoundError where there is none."""
+        if self.is_local:
+            with (self.path / key).open("rb") as file:
+                yield file
+            return
+        with self._remote(key) as (fs, path), fs.open(path, "rb") as file:
+            yield file
 
     def write(self, key: str, data: bytes) -> None:
         """Write one object, whole or not at all."""
         if not self.is_local:
-            fs, path = self._remote(key)
-            fs.pipe_file(path, data)
+            with self._remote(key) as (fs, path):
+                fs.pipe_file(path, data)
             return
         target = self.path / key
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -128,10 +165,16 @@ class Location:
         if self.is_local:
             file = self.path / key
             return file.is_file() and file.stat().st_size > 0
-        fs, path = self._remote(key)
-        # Shards are written through zarr's own filesystem object, of which this one's cache knows nothing.
-        fs.invalidate_cache()
-        return bool(fs.isfile(path)) and int(fs.size(path)) > 0
+        return bool(self._size(key))
+
+    def _size(self, key: str) -> int | None:
+        """Bytes of a remote object, or None where there is none."""
+        try:
+            with self._remote(key) as (fs, path):
+                info = fs.info(path)
+        except FileNotFoundError:
+            return None
+        return int(info["size"]) if info["type"] == "file" else None
 
     def children(self, key: str = "") -> set[str]:
         """Names directly below ``key``, objects and folders; what was never finished does not count."""
@@ -141,10 +184,9 @@ class Location:
                     return {entry.name for entry in entries if not _TEMPORARY.search(entry.name)}
             except FileNotFoundError:
                 return set()
-        fs, path = self._remote(key)
-        fs.invalidate_cache()
         try:
-            listed = fs.ls(path, detail=False)
+            with self._remote(key) as (fs, path):
+                listed = fs.ls(path, detail=False)
         except FileNotFoundError:
             return set()
         return {str(name).rstrip("/").rsplit("/", 1)[-1] for name in listed} - {""}
@@ -159,10 +201,9 @@ class Location:
                 for name in names
                 if not name.endswith((".tmp", ".partial"))
             }
-        fs, path = self._remote(prefix)
-        fs.invalidate_cache()
         try:
-            found = fs.find(path)
+            with self._remote(prefix) as (fs, path):
+                found = fs.find(path)
         except FileNotFoundError:
             return set()
         # Some filesystems answer with a leading slash and some without.
@@ -174,9 +215,7 @@ class Location:
         if self.is_local:
             (self.path / key).unlink(missing_ok=True)
             return
-        fs, path = self._remote(key)
-        fs.invalidate_cache()
-        if fs.exists(path):
+        with contextlib.suppress(FileNotFoundError), self._remote(key) as (fs, path):
             fs.rm_file(path)
 
     def delete_tree(self, key: str) -> None:
@@ -188,9 +227,7 @@ class Location:
             else:
                 target.unlink(missing_ok=True)
             return
-        fs, path = self._remote(key)
-        fs.invalidate_cache()
-        if fs.exists(path):
+        with contextlib.suppress(FileNotFoundError), self._remote(key) as (fs, path):
             fs.rm(path, recursive=True)
 
     def occupied(self) -> bool:
@@ -199,8 +236,16 @@ class Location:
             if self.path.is_dir():
                 return bool(self.children())
             return self.path.exists() or self.path.is_symlink()
-        fs, path = self._remote()
-        return bool(self.children()) or bool(fs.isfile(path))
+        return bool(self.children()) or self._size("") is not None
+
+    def size(self, prefix: str) -> int:
+        """Bytes of all objects below ``prefix``, or of the object of this very key."""
+        if self.is_local:
+            target = self.path / prefix
+            files = [target] if target.is_file() else [file for file in target.rglob("*") if file.is_file()]
+            return sum(file.stat().st_size for file in files)
+        with self._remote(prefix) as (fs, path):
+            return int(fs.du(path))
 
 
 def _sync(file: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -19,6 +20,7 @@ from teramind_data.errors import (
     InputError,
     MissingInputError,
     OutputExistsError,
+    RemoteError,
     StoreError,
 )
 from teramind_data.geometry import BIN_PX, Box
@@ -39,6 +41,7 @@ from teramind_data.store.schema import SCHEMA_VERSION, BrainSpec, ImageSpec, Sec
 __all__ = [
     "BrainWriter",
     "create_brain",
+    "discard_store",
     "label_index",
     "resume_brain",
     "store_state",
@@ -99,9 +102,23 @@ def _clear_output(location: Location, overwrite: bool) -> None:
     block = (read_root(location) or {})["attributes"]["teramind"]
     gone = {"complete": False, "images": [], "molecules": False, "provenance": {_REPLACING: True}}
     write_root(location, {**block, **gone})
+    _empty(location)
+
+
+def _empty(location: Location) -> None:
+    """Delete everything, last what tells that it is ours."""
     for name in sorted(location.children() - {"zarr.json"}):
         location.delete_tree(name)
     location.delete("zarr.json")
+
+
+def discard_store(url: str | os.PathLike[str]) -> None:
+    """Remove an unfinished store that the caller began; what cannot be removed stays, marked as unfinished."""
+    location = Location(url)
+    with suppress(OSError, RemoteError):
+        _empty(location)
+        if location.is_local:
+            location.path.rmdir()
 
 
 class BrainWriter:

@@ -189,11 +189,6 @@ def _ome_zarr(location: Location, path: str) -> None:
 
 
 def _spatialdata(location: Location) -> None:
-    import spatialdata
+    from teramind_data.mirror import read_spatialdata
 
-    source: Any = location.url
-    if not location.is_local:
-        from upath import UPath
-
-        source = UPath(location.url)
-    spatialdata.read_zarr(source)
+    read_spatialdata(location)

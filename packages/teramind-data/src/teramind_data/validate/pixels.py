@@ -120,22 +120,12 @@ def _shards(location: Location, layout: ImageLayout, level: Level, node: dict[st
                     yield Finding(key, "shard is missing and not listed as empty")
                 elif name in stored and empty:
                     yield Finding(key, "shard is stored but listed as empty", "Delete the one that is wrong")
-                elif name in stored and (size := _size(location, key)) <= shortest:
+                elif name in stored and (size := location.size(key)) <= shortest:
                     # Worth its own check: zarr reads an object of no bytes as zeros.
                     yield Finding(key, f"shard is cut: {size} bytes, but its index alone takes {shortest}")
                 stored.discard(name)
     for name in sorted(stored):
         yield Finding(f"{prefix}/{name}", "is no shard of this array", "Delete it")
-
-
-def _size(location: Location, key: str) -> int:
-    """Bytes of an object that is there."""
-    if location.is_local:
-        return (location.path / key).stat().st_size
-    import fsspec
-
-    fs, path = fsspec.core.url_to_fs(f"{location.url}/{key}")
-    return int(fs.size(path) or 0)
 
 
 def check_values(brain: Brain, layout: ImageLayout) -> Iterator[Finding]:
