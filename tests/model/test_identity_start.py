@@ -33,7 +33,7 @@ def test_both_paths_copy_their_input(channels: int, patch: int, stains: int) -> 
     x = torch.randn(4, 2 * stains, patch, patch)
     counts = torch.poisson(torch.full((4, 4, 5, patch // 16, patch // 16), 3.0))
     before = model(x, torch.tensor([700]), counts)[0]
-    start_as_identity(model)
+    start_as_identity(model, model.config)
     patches, collage = model(x, torch.tensor([700]), counts)
     block = torch.cat([torch.cat([x[0], x[1]], -1), torch.cat([x[2], x[3]], -1)], -2)
     centre = block[:, patch // 2 : -patch // 2, patch // 2 : -patch // 2]
@@ -44,7 +44,7 @@ def test_both_paths_copy_their_input(channels: int, patch: int, stains: int) -> 
 
 def test_genes_and_early_layers_learn_within_two_steps() -> None:
     model = network()
-    start_as_identity(model)
+    start_as_identity(model, model.config)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
     edge = 64
     block = Block(
@@ -64,5 +64,6 @@ def test_genes_and_early_layers_learn_within_two_steps() -> None:
 
 
 def test_a_network_too_narrow_says_so() -> None:
+    narrow = network(channels=4)
     with pytest.raises(InputError, match=r"too narrow.*expected channels >= 6, found 4"):
-        start_as_identity(network(channels=4))
+        start_as_identity(narrow, narrow.config)

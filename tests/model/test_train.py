@@ -29,9 +29,9 @@ from teramind_model.checkpoint import (
 from teramind_model.cli import app
 from teramind_model.config import resolve
 from teramind_model.data.crops import Geometry
+from teramind_model.methods.tera_mind import TeraMindMethod
 from teramind_model.network import NetworkConfig
 from teramind_model.presets import PRESETS
-from teramind_model.train import loop
 from teramind_model.train.atlases import open_atlases
 from teramind_model.train.ema import Ema, ema_decay
 from teramind_model.train.log import Row, TrainLog
@@ -194,15 +194,15 @@ def test_starting_from_a_checkpoint_goes_on_from_its_average(
 def test_a_loss_that_is_no_number_stops_and_keeps_the_batch(
     atlas: Brain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, calls = loop.block_loss, 0
+    real, calls = TeraMindMethod.loss, 0
 
     def nan_in_step_3(*arguments: Any, **options: Any) -> Any:
         nonlocal calls
         calls += 1
         loss = real(*arguments, **options)
-        return loss._replace(patch=loss.patch * math.nan) if calls == 5 else loss
+        return loss | {"patch": loss["patch"] * math.nan} if calls == 5 else loss
 
-    monkeypatch.setattr(loop, "block_loss", nan_in_step_3)
+    monkeypatch.setattr(TeraMindMethod, "loss", nan_in_step_3)
     with pytest.raises(DivergedError, match=r"training diverged: step 3 .*found loss nan.*Lower --lr"):
         run_to_end(atlas, tmp_path / "run")
     parts = torch.load(tmp_path / "run" / "diverged-step-0000003.pt", weights_only=True)

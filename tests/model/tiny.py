@@ -11,6 +11,7 @@ from teramind_data.geometry import BIN_PX
 from teramind_data.panel import Panel
 from teramind_data.store import Brain, BrainSpec, Section, create_brain
 from teramind_model.generate.source import Source
+from teramind_model.methods.tera_mind import METHOD
 from teramind_model.network import NetworkConfig, TeraMind
 
 GENES = ("Slc17a6", "Slc17a7", "Th", "Nr4a2", "Cldn5")
@@ -83,6 +84,8 @@ def tiny_source(*, gene_slices: int = 4, patch: int = 32, channels: int = 4, see
                 if parameter.dim() > 1:
                     parameter.normal_(0, 0.7 / parameter[0].numel() ** 0.5)
     return Source(
+        method=METHOD,
+        network=config,
         model=model,
         panel=Panel(GENES),
         stains=("DAPI", "PolyT"),

@@ -162,6 +162,7 @@ def write_attention(config: AttentionConfig, source: Source | None = None, *, sa
     """
     atlas = open_brain(config.atlas)
     source = load_source(config.checkpoint, pick_device(config.device)) if source is None else source
+    model = _with_gene_attention(source)
     source.check_pixel_size(atlas)
     channels = source.gene_positions(atlas)
     genes = source.panel.positions(config.pathway.genes)
@@ -177,11 +178,24 @@ def write_attention(config: AttentionConfig, source: Source | None = None, *, sa
     if created:
         out = _create_maps_store(config.out, atlas, source)
     layout = ImageLayout(image, out.spec)
-    patches = sum(-(-box.area // source.model.config.bins**2) for _, box in layout.shards())
+    patches = sum(-(-box.area // model.config.bins**2) for _, box in layout.shards())
     with progress(patches, image.name, "patches") as advance:
-        blocks = _blocks(layout, source, atlas, (channels, genes), sections, advance)
+        blocks = _blocks(layout, model, atlas, (channels, genes), sections, advance)
         append_image(config.out, image, blocks, overwrite=config.overwrite)
     return open_brain(config.out)
+
+
+def _with_gene_attention(source: Source) -> TeraMind:
+    from teramind_model.network import TeraMind
+
+    if not isinstance(source.model, TeraMind):
+        raise InputError(
+            "the method has no attention between genes",
+            where=source.path,
+            expected="a checkpoint of tera-mind",
+            found=source.method.name,
+        )
+    return source.model
 
 
 def _image_spec(pathway: Pathway, source: Source, atlas: Brain) -> ImageSpec:
@@ -197,7 +211,7 @@ def _image_spec(pathway: Pathway, source: Source, atlas: Brain) -> ImageSpec:
             "scale": SCALE,
             "formula": FORMULA,
             "n": len(source.panel),
-            "patch_px": source.model.config.patch,
+            "patch_px": source.network.patch,
             "checkpoint": {"path": source.path, "sha256": source.sha256},
             "atlas": atlas_identity(atlas),
             "software": software_versions(),
@@ -271,12 +285,12 @@ def _create_maps_store(url: str, atlas: Brain, source: Source) -> Brain:
 
 def _blocks(
     layout: ImageLayout,
-    source: Source,
+    model: TeraMind,
     atlas: Brain,
     genes: tuple[NDArray[np.int64], NDArray[np.int64]],
     sections: tuple[int, ...],
     advance: Advance,
 ) -> Iterator[tuple[int, Box, NDArray[np.float16]]]:
     for z, box in layout.shards():
-        yield z, box, map_attention(source.model, atlas, *genes, sections[z], box)
-        advance(-(-box.area // source.model.config.bins**2))
+        yield z, box, map_attention(model, atlas, *genes, sections[z], box)
+        advance(-(-box.area // model.config.bins**2))

@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING, Any
 
 from teramind_data.errors import InputError, MissingInputError, OutputExistsError, StoreError
 from teramind_data.panel import Panel
-from teramind_model.network.config import NetworkConfig
+from teramind_model.methods.registry import DEFAULT_METHOD, find_method
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
+    from torch import Tensor, nn
 
-    from teramind_model.network import TeraMind
+    from teramind_model.methods.protocol import NetworkShape
 
 __all__ = [
     "Checkpoint",
@@ -47,16 +47,17 @@ _STEP_NAME = re.compile(r"step-(\d{7,})")
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What weights mean: shape of the network, genes in their order, stains, pixel size and provenance.
+    """What weights mean: shape of the method's network, genes in their order, stains, pixel size and provenance.
 
     ``training`` is plain JSON: resolved options, steps, seconds, data, and ``lineage``, one entry a stage.
     """
 
-    network: NetworkConfig
+    network: NetworkShape
     panel: Panel
     stains: tuple[str, ...]
     pixel_size_um: float
     training: dict[str, Any] = field(default_factory=dict)
+    method: str = DEFAULT_METHOD
 
     def __post_init__(self) -> None:
         if len(self.panel) != self.network.genes:
@@ -74,6 +75,7 @@ class ModelInfo:
         """The content of ``config.json``."""
         return {
             "format_version": FORMAT_VERSION,
+            "method": self.method,
             "network": self.network.to_dict(),
             "panel": list(self.panel.genes),
             "panel_fingerprint": self.panel.fingerprint,
@@ -90,12 +92,15 @@ class ModelInfo:
         if version != FORMAT_VERSION:
             raise InputError("unknown checkpoint format", where=where, expected=FORMAT_VERSION, found=version)
         try:
+            # Checkpoints from before there were several methods do not name theirs.
+            method = str(values.get("method", DEFAULT_METHOD))
             info = cls(
-                network=NetworkConfig.from_dict(values["network"]),
+                network=find_method(method).shape(values["network"]),
                 panel=Panel(tuple(values["panel"])),
                 stains=tuple(values["stains"]),
                 pixel_size_um=float(values["pixel_size_um"]),
                 training=dict(values["training"]),
+                method=method,
             )
         except KeyError as missing:
             raise InputError(
@@ -130,7 +135,7 @@ class Checkpoint:
     info: ModelInfo
 
     @property
-    def network(self) -> NetworkConfig:
+    def network(self) -> NetworkShape:
         """Shape of the network."""
         return self.info.network
 
@@ -175,19 +180,18 @@ class Checkpoint:
                 "weights cannot be read", where=file, found=error, remedy="Copy the file again"
             ) from error
 
-    def build(self, device: str | torch.device = "cpu", *, fold_z: bool | None = None) -> TeraMind:
+    def build(self, device: str | torch.device = "cpu", *, fold_z: bool | None = None) -> nn.Module:
         """The network with these weights, in eval mode. ``fold_z`` overrides how it computes, not what."""
-        from dataclasses import replace
-
-        from teramind_model.network import TeraMind
-
-        network = self.network if fold_z is None else replace(self.network, fold_z=fold_z)
-        model = TeraMind(network)
+        method = find_method(self.info.method)
+        values = self.network.to_dict()
+        if fold_z is not None and "fold_z" in values:
+            values["fold_z"] = fold_z
+        model = method.build(method.shape(values))
         load_weights(model, self.weights(), self.path)
         return model.to(device).eval()
 
 
-def load_weights(model: TeraMind, weights: Mapping[str, Tensor], where: object) -> None:
+def load_weights(model: nn.Module, weights: Mapping[str, Tensor], where: object) -> None:
     """Put ``weights`` into ``model``; every parameter accounted for, or InputError naming what is left over."""
     expected = model.state_dict()
     missing, surplus = sorted(set(expected) - set(weights)), sorted(set(weights) - set(expected))
@@ -226,11 +230,11 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     return Checkpoint(folder, ModelInfo.from_dict(values, file))
 
 
-def load_model(path: str | os.PathLike[str], device: str | torch.device = "cpu") -> TeraMind:
+def load_model(path: str | os.PathLike[str], device: str | torch.device = "cpu") -> nn.Module:
     """The network of a checkpoint with its EMA weights, in eval mode; ``path`` as for :func:`load_checkpoint`.
 
-    The module is called ``model(x, t, counts) -> (eps_patch, eps_collage)``: ``x (b * 4, k * Z, P, P)``, ``t (b,)``,
-    ``counts (b * 4, S, n, g, g)``.
+    The module of the paper's method is called ``model(x, t, counts) -> (eps_patch, eps_collage)``:
+    ``x (b * 4, k * Z, P, P)``, ``t (b,)``, ``counts (b * 4, S, n, g, g)``.
     """
     return load_checkpoint(path).build(device)
 

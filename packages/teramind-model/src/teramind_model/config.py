@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
 from teramind_data.errors import InputError, MissingInputError
 from teramind_model.checkpoint import SHIPPED
-from teramind_model.network.config import NetworkConfig
+from teramind_model.methods.registry import DEFAULT_METHOD, find_method
 from teramind_model.presets import find_preset
 from teramind_model.train.options import TrainOptions
 
+if TYPE_CHECKING:
+    from teramind_model.methods.protocol import NetworkShape
+
 __all__ = ["NETWORK_KEYS", "Resolved", "TrainConfig", "read_config_file", "resolve"]
 
-#: Fields of the network that a configuration may set; the number of genes follows the panel, that of stains ``stains``.
+#: Fields of networks that a configuration may set, where the method has them; the number of genes follows the panel,
+#: that of stains ``stains``. Other fields that a method may have go into ``method_options``.
 NETWORK_KEYS = ("patch", "channels", "gene_slices", "gene_widths", "time_width", "dropout", "fold_z")
 #: Those that fix the parameters' shapes: a checkpoint to start from decides them.
 SHAPE_KEYS = NETWORK_KEYS[:5]
@@ -34,6 +38,8 @@ class TrainConfig(BaseModel):
     panel: str | None = None
     init: str | None = None
     preset: str = "main"
+    method: str = DEFAULT_METHOD
+    method_options: dict[str, Any] = Field(default_factory=dict)
     stains: tuple[str, ...] = ("DAPI", "PolyT")
 
     patch: PositiveInt = 64
@@ -75,10 +81,11 @@ class TrainConfig(BaseModel):
         """The part that the loop needs."""
         return TrainOptions(**{f.name: getattr(self, f.name) for f in fields(TrainOptions)})
 
-    def network(self, genes: int) -> NetworkConfig:
-        """The network for a panel of ``genes``."""
-        chosen = {key: getattr(self, key) for key in NETWORK_KEYS}
-        return NetworkConfig(genes=genes, stains=len(self.stains), **chosen)
+    def network(self, genes: int) -> NetworkShape:
+        """The method's network for a panel of ``genes``."""
+        method = find_method(self.method)
+        chosen = {key: getattr(self, key) for key in NETWORK_KEYS if key in method.options}
+        return method.shape({"genes": genes, "stains": len(self.stains), **chosen, **self.method_options})
 
 
 @dataclass(frozen=True)
@@ -88,12 +95,19 @@ class Resolved:
     config: TrainConfig
     given: frozenset[str]
 
-    def saved(self, network: NetworkConfig, panel_fingerprint: str) -> dict[str, Any]:
+    @staticmethod
+    def defaults() -> dict[str, Any]:
+        """Values, by dotted names, of keys that runs did not record before there were such options."""
+        options = {f"options.{f.name}": f.default for f in fields(TrainOptions) if f.default is not MISSING}
+        return {"method": DEFAULT_METHOD, **options}
+
+    def saved(self, network: NetworkShape, panel_fingerprint: str) -> dict[str, Any]:
         """What is kept as the run's ``config.json``."""
         config = self.config
         return {
             "atlas": [_absolute(url) for url in config.atlas],
             "preset": config.preset,
+            "method": config.method,
             "init": config.init if config.init is None or config.init in SHIPPED else _absolute(config.init),
             "panel_fingerprint": panel_fingerprint,
             "stains": list(config.stains),
@@ -143,6 +157,18 @@ def resolve(file: Mapping[str, Any], flags: Mapping[str, Any]) -> Resolved:
     values = {**preset.network, **preset.options}
     if given.get("init") is not None:
         values |= preset.fine_tune
+    method = find_method(str(given.get("method", DEFAULT_METHOD)))
+    if values.get("start") not in method.starts:
+        values["start"] = "random"  # the preset's is meant for the paper's method
+    foreign = [key for key in NETWORK_KEYS if key in given and key not in method.options]
+    if foreign:
+        raise InputError(
+            "the method has no such option",
+            where=method.name,
+            expected=", ".join(method.options),
+            found=", ".join(foreign),
+            remedy="Leave it out; options of its own go into --method-option",
+        )
     try:
         config = TrainConfig.model_validate({**values, **given})
     except ValidationError as error:

@@ -21,6 +21,8 @@ _LIMITS = """## Limits
 def model_card(info: ModelInfo) -> str:
     """Markdown: what the network is, what it was trained on and for how long, and its limits."""
     n = info.network
+    listed = ("genes", "stains", "gene_slices", "patch")
+    shape = "; ".join(f"{key} {value}" for key, value in n.to_dict().items() if key not in listed)
     lines = [
         "# Tera-MIND checkpoint",
         "",
@@ -32,7 +34,8 @@ def model_card(info: ModelInfo) -> str:
         f"| gene slices, image slices | {n.gene_slices}, {n.image_slices} |",
         f"| stains | {', '.join(info.stains)} |",
         f"| patch | {n.patch} px of {info.pixel_size_um:g} um |",
-        f"| base channels | {n.channels} (gene stages {', '.join(map(str, n.gene_widths))}; time {n.time_width}) |",
+        f"| method | {info.method} |",
+        f"| network | {shape} |",
         "",
         "Weights are the exponential moving average.",
         "",

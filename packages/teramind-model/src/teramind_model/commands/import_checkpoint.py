@@ -53,5 +53,5 @@ def import_checkpoint(
     n = imported.info.network
     typer.echo(
         f"{len(imported.weights)} parameters: n={n.genes} S={n.gene_slices} Z={n.image_slices} P={n.patch} "
-        f"C={n.channels} k={n.stains}; written to {out}"
+        f"C={n.to_dict()['channels']} k={n.stains}; written to {out}"
     )

@@ -36,6 +36,13 @@ def train(
     preset: Annotated[
         str | None, typer.Option(help="main, main-279, supp, human-81, phantom.  [default: main]")
     ] = None,
+    method: Annotated[
+        str | None,
+        typer.Option(help="tera-mind, patch-dm, sinfusion, or one that is installed.  [default: tera-mind]"),
+    ] = None,
+    method_option: Annotated[
+        list[str] | None, typer.Option(help="KEY=VALUE for the method's network; give once for each.")
+    ] = None,
     config: Annotated[
         Path | None, typer.Option(help="YAML of the options below (underscores); flags win.")
     ] = None,
@@ -77,9 +84,11 @@ def train(
     goes on from there when the same command is given again.
     """
     flags: dict[str, Any] = {
-        k: v for k, v in locals().items() if k not in ("out", "config", "stain", "compile_")
+        k: v for k, v in locals().items() if k not in ("out", "config", "stain", "compile_", "method_option")
     }
     flags["stains"], flags["compile"] = stain, compile_
+    if method_option:
+        flags["method_options"] = _method_options(method_option)
     if gene_widths is not None:
         flags["gene_widths"] = _widths(gene_widths)
     from teramind_model.config import read_config_file, resolve
@@ -99,6 +108,20 @@ def _widths(text: str) -> list[int]:
         ) from None
 
 
+def _method_options(pairs: list[str]) -> dict[str, Any]:
+    import yaml
+
+    from teramind_data.errors import InputError
+
+    options = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not key or not equals:
+            raise InputError("--method-option is malformed", expected="KEY=VALUE, as depth=4", found=pair)
+        options[key] = yaml.safe_load(value)
+    return options
+
+
 def _run(resolved: Resolved, out: Path) -> int:
     """Prepare and train; the exit code."""
     from teramind_data.panel import read_panel
@@ -111,6 +134,7 @@ def _run(resolved: Resolved, out: Path) -> int:
 
     config = resolved.config
     init = None if config.init is None else load_checkpoint(config.init)
+    method = config.method if init is None else init.info.method
     wanted = None if config.panel is None else read_panel(config.panel)
     stains = config.stains
     if init is not None:
@@ -120,16 +144,17 @@ def _run(resolved: Resolved, out: Path) -> int:
     if init is not None:
         _check_pixels(init, atlases.pixel_size_um)
     network = config.network(len(atlases.panel)) if init is None else _inherited(init, resolved)
-    info = ModelInfo(network, atlases.panel, atlases.stains, atlases.pixel_size_um)
+    info = ModelInfo(network, atlases.panel, atlases.stains, atlases.pixel_size_um, method=method)
     run = RunDirectory(out)
     saved = resolved.saved(network, atlases.panel.fingerprint)
     # At a constant rate a run may be made longer; a cosine's every step depends on how many there are.
-    run.check(saved, FREE_KEYS | ({"steps"} if config.schedule == "constant" else frozenset()))
+    free = FREE_KEYS | ({"steps"} if config.schedule == "constant" else frozenset())
+    run.check(saved, free, resolved.defaults())
     geometry = Geometry(network.patch, network.gene_slices, network.image_slices, network.stains)
     source = atlases.source(geometry, config.seed, config.cache_gib * 2**30)
     typer.echo(
         f"{len(atlases.brains)} atlases, {network.genes} genes, {sum(len(a.tissue) for a in source.atlases):,} tissue "
-        f"bins; P={network.patch} C={network.channels} S={network.gene_slices}; {config.steps} steps of {config.batch}",
+        f"bins; {method}, P={network.patch} S={network.gene_slices}; {config.steps} steps of {config.batch}",
         err=True,
     )
     result = train(Training(info, source, config.options(), atlases.provenance(), init), run, saved)
@@ -150,15 +175,15 @@ def _check_against(init: Checkpoint, resolved: Resolved, panel: Panel | None) ->
     from teramind_data.errors import InputError, PanelError
     from teramind_model.config import SHAPE_KEYS
 
-    theirs = init.network.to_dict() | {"stains": list(init.stains)}
-    for key in (*SHAPE_KEYS, "stains"):
+    theirs = init.network.to_dict() | {"stains": list(init.stains), "method": init.info.method}
+    for key in (*SHAPE_KEYS, "stains", "method"):
         value = getattr(resolved.config, key)
         mine = list(value) if isinstance(value, tuple) else value
-        if key in resolved.given and mine != theirs[key]:
+        if key in resolved.given and mine != theirs.get(key):
             raise InputError(
                 f"{key} differs from the checkpoint to start from",
                 where=init.path,
-                expected=theirs[key],
+                expected=theirs.get(key),
                 found=mine,
                 remedy=f"Leave {key} out, or train without --init",
             )
@@ -197,7 +222,7 @@ def _check_pixels(init: Checkpoint, pixel_size_um: float) -> None:
 
 def _inherited(init: Checkpoint, resolved: Resolved) -> Any:
     """The checkpoint's network; dropout and folding, which shape no parameter, are the run's where given."""
-    from dataclasses import replace
+    from teramind_model.methods.registry import find_method
 
     chosen = {k: getattr(resolved.config, k) for k in ("dropout", "fold_z") if k in resolved.given}
-    return replace(init.network, **chosen)
+    return find_method(init.info.method).shape(init.network.to_dict() | chosen)

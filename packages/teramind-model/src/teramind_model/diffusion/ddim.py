@@ -13,9 +13,8 @@ from torch import Tensor
 
 from teramind_data.errors import InputError
 from teramind_model.diffusion.schedule import alpha_bar, ddim_timesteps
-from teramind_model.network import TeraMind
 from teramind_model.network.gene_gene import GeneFeatures
-from teramind_model.network.unet import Encoded
+from teramind_model.network.unet import Encoded, PatchUNet
 
 OUTSIDE = -1.0
 """What the image is outside the canvas, at every step, as published."""
@@ -49,7 +48,7 @@ def ddim_steps(steps: int) -> tuple[DDIMStep, ...]:
 
 @torch.inference_mode()
 def sample_canvas(
-    model: TeraMind,
+    model: PatchUNet,
     counts: Tensor,
     x_T: Tensor,
     steps: int = 15,
@@ -86,9 +85,9 @@ def sample_canvas(
     model.eval()
     try:
         genes = [_row_genes(model, counts, row, columns) for row in range(rows)]
-        x = _outside(x_T.float(), inside)
+        x = keep_inside(x_T.float(), inside)
         for done, step in enumerate(ddim_steps(steps), start=1):
-            x = _outside(step.apply(x, _predict(model, x, step.t, genes, on_row)), inside)
+            x = keep_inside(step.apply(x, _predict(model, x, step.t, genes, on_row)), inside)
             if on_step is not None:
                 on_step(done, x)
     finally:
@@ -118,13 +117,14 @@ def _grid(patch: int, bins: int, counts: Tensor, x: Tensor) -> tuple[int, int]:
     return rows, columns
 
 
-def _row_genes(model: TeraMind, counts: Tensor, row: int, columns: int) -> GeneFeatures:
+def _row_genes(model: PatchUNet, counts: Tensor, row: int, columns: int) -> GeneFeatures:
     bins = model.config.bins
     strip = counts[..., row * bins : (row + 1) * bins, :]
     return model.gene_features(strip.unflatten(-1, (columns, bins)).movedim(-2, 0))
 
 
-def _outside(x: Tensor, inside: tuple[int, int] | None) -> Tensor:
+def keep_inside(x: Tensor, inside: tuple[int, int] | None) -> Tensor:
+    """``x`` with -1 below and to the right of the canvas's height and width (None: the canvas is all of it)."""
     if inside is None or inside == tuple(x.shape[-2:]):
         return x
     height, width = inside
@@ -133,7 +133,7 @@ def _outside(x: Tensor, inside: tuple[int, int] | None) -> Tensor:
 
 
 def _predict(
-    model: TeraMind,
+    model: PatchUNet,
     x: Tensor,
     t: int,
     genes: list[GeneFeatures],

@@ -56,16 +56,30 @@ def block_loss(model: NoisePredictor, block: Block, *, ratio_cap: float | None =
         a = alpha_bar(t): the error of x0 instead of the noise's, clipped (min-SNR, arXiv 2303.09556), which
         learns coarse structure first and so suits small budgets.
     """
-    a = torch.tensor(alpha_bar(), device=block.t.device)[block.t].float()
-    keep, spread = a.sqrt()[:, None, None, None], (1 - a).sqrt()[:, None, None, None]
-    noised = (keep * block.image + spread * block.noise) * block.mask
-    eps_patch, eps_collage = model(split_block(noised), block.t, split_block(block.counts))
-    weight = torch.ones_like(a) if ratio_cap is None else torch.clamp((1 - a) / a, max=ratio_cap)
-    quarter = noised.shape[-1] // 4
+    eps_patch, eps_collage = model(split_block(noised(block)), block.t, split_block(block.counts))
+    weight = weights(block.t, ratio_cap)
+    quarter = block.image.shape[-1] // 4
     centre = block.noise[..., quarter:-quarter, quarter:-quarter]
     patch = ((block.noise - join_block(eps_patch)) ** 2 * block.mask).mean(dim=(1, 2, 3))
     collage = ((centre - eps_collage) ** 2).mean(dim=(1, 2, 3))
     return Loss((weight * patch).mean(), (weight * collage).mean())
+
+
+def noised(block: Block) -> Tensor:
+    """``x_t (b, k * Z, 2P, 2P)``: image and noise mixed by t, 0 in the padding."""
+    a = _alpha_bar_at(block.t)
+    keep, spread = a.sqrt()[:, None, None, None], (1 - a).sqrt()[:, None, None, None]
+    return (keep * block.image + spread * block.noise) * block.mask
+
+
+def weights(t: Tensor, ratio_cap: float | None) -> Tensor:
+    """Weight of each sample's loss ``(b,)``, see :func:`block_loss`."""
+    a = _alpha_bar_at(t)
+    return torch.ones_like(a) if ratio_cap is None else torch.clamp((1 - a) / a, max=ratio_cap)
+
+
+def _alpha_bar_at(t: Tensor) -> Tensor:
+    return torch.tensor(alpha_bar(), device=t.device)[t].float()
 
 
 def split_block(block: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from teramind_data.errors import InputError
 from teramind_data.geometry import BIN_PX, Box
+from teramind_model.methods.protocol import NetworkShape
 from teramind_model.network.config import NetworkConfig
 
 __all__ = ["WindowMemory", "check_memory", "window_memory"]
@@ -34,18 +35,24 @@ class WindowMemory:
         return self.images + self.counts + self.gene_features + self.row
 
 
-def window_memory(network: NetworkConfig, tiles: tuple[int, int]) -> WindowMemory:
+def window_memory(network: NetworkShape, tiles: tuple[int, int]) -> WindowMemory:
     """Estimate for a canvas of ``tiles = (rows, columns)`` of P x P pixels, float32, weights not counted.
+
+    Of methods but the paper's, the network's own work is not counted either.
 
     Gene features are computed once and kept for all steps; images and counts are whole canvases; the network
     itself works on one row of patches at a time. All but the last grow with the area.
     """
     rows, columns = tiles
     patch, depth = network.patch, network.image_slices
-    patches = (rows + 1) * (columns + 1)
-    bins = patches * network.bins**2
+    bins = (rows * patch + 2 * network.halo) * (columns * patch + 2 * network.halo) // BIN_PX**2
     # Raw counts as float32, and the integer copy they came from (at most two bytes).
     counts = network.gene_slices * network.genes * bins * (_FLOAT + 2)
+    images = _CANVASES * network.stains * depth * rows * columns * patch**2 * _FLOAT
+    if not isinstance(network, NetworkConfig):
+        # Another method works tile by tile: what it needs for some tiles does not grow with the canvas.
+        return WindowMemory(images=images, counts=counts, gene_features=0, row=0)
+    patches = (rows + 1) * (columns + 1)
     a_patch = sum(
         channels * (patch // 8 << index) ** 2 for index, channels in enumerate(network.gene_channels)
     )
@@ -55,14 +62,14 @@ def window_memory(network: NetworkConfig, tiles: tuple[int, int]) -> WindowMemor
     # The widest concatenation in the decoder: features, skip and genes at full resolution, and its products.
     work = 12 * (2 * network.channels + network.gene_widths[-1]) * patch**2
     return WindowMemory(
-        images=_CANVASES * network.stains * depth * rows * columns * patch**2 * _FLOAT,
+        images=images,
         counts=counts,
         gene_features=patches * a_patch * depth * _FLOAT,
         row=(columns + 1) * (_ROW_FACTOR * skips + work) * depth * _FLOAT,
     )
 
 
-def check_memory(network: NetworkConfig, box: Box, limit: int) -> WindowMemory:
+def check_memory(network: NetworkShape, box: Box, limit: int) -> WindowMemory:
     """The estimate for ``box`` (whole tiles); InputError with number and remedy where it exceeds ``limit`` bytes."""
     tiles = box.coarsen(network.patch)
     need = window_memory(network, tiles.shape)

@@ -60,7 +60,7 @@ def generate(config: GenerateConfig, source: Source | None = None, *, say: Say =
     source.check_pixel_size(atlas)
     genes = source.gene_positions(atlas)
     job = _plan(config, source, atlas)
-    check_memory(source.model.config, job.tiles, config.run.memory)
+    check_memory(source.network, job.tiles, config.run.memory)
     request = _request(config, source, atlas, job, device)
     decision = decide(config.out, request, overwrite=config.run.overwrite)
     if decision == "up to date":
@@ -72,7 +72,7 @@ def generate(config: GenerateConfig, source: Source | None = None, *, say: Say =
     spec = _spec(source, atlas, job, provenance)
     writer = begin(decision, config.out, spec, atlas, job.first, overwrite=config.run.overwrite)
     sampler = Sampler(
-        source.model, counts, job.tiles, atlas.canvas, config.steps, config.seed, config.run.precision
+        source, counts, job.tiles, atlas.canvas, config.steps, config.seed, config.run.precision
     )
     made = _run_windows(writer, sampler, job, decision == "resume", say)
     run = {"wall_time_s": round(time.monotonic() - began, 3), "windows": made, "device": device}
@@ -96,7 +96,7 @@ class _Job:
 
 
 def _plan(config: GenerateConfig, source: Source, atlas: Brain) -> _Job:
-    network = source.model.config
+    network = source.network
     first, end = config.sections or (0, atlas.n_sections)
     if end > atlas.n_sections:
         raise InputError(
@@ -121,7 +121,7 @@ def _request(config: GenerateConfig, source: Source, atlas: Brain, job: _Job, de
     """All that decides the bytes of the result; threads apart, which only round differently."""
     control: dict[str, Any] = {"kind": config.control}
     if config.control == "shuffled":
-        control |= {"tile": config.control_tile or source.model.config.patch, "strata": config.strata}
+        control |= {"tile": config.control_tile or source.network.patch, "strata": config.strata}
     return {
         "checkpoint": source.sha256,
         "atlas": atlas_identity(atlas)["fingerprint"],
@@ -138,7 +138,7 @@ def _request(config: GenerateConfig, source: Source, atlas: Brain, job: _Job, de
 
 def _counts(config: GenerateConfig, source: Source, atlas: Brain, genes: NDArray[np.int64]) -> CountsSource:
     if config.control == "shuffled":
-        tile = config.control_tile or source.model.config.patch
+        tile = config.control_tile or source.network.patch
         return shuffle_counts(atlas, genes, tile=tile, strata=config.strata, seed=config.seed)
     if config.control == "neighbour":
         return NeighbourCounts(atlas, genes)
@@ -155,7 +155,7 @@ def _provenance(
         "atlas": atlas_identity(atlas),
         "seed": config.seed,
         "steps": config.steps,
-        "sampler": {"name": "ddim", "eta": 0, "engine": "straightforward", "path": "boundary-aware"},
+        "sampler": {"name": "ddim", "eta": 0, "engine": "straightforward", "method": source.method.name},
         "control": counts.provenance(),
         "software": software_versions(),
     }

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from teramind_data.geometry import Box, Window
 from teramind_model.controls import CountsSource
-from teramind_model.diffusion.ddim import sample_canvas, to_uint8
+from teramind_model.diffusion.ddim import to_uint8
 from teramind_model.diffusion.noise import start_noise
-from teramind_model.network import TeraMind
+from teramind_model.generate.source import Source
+from teramind_model.methods.canvas import denoise_canvas
 
 __all__ = ["Sampler"]
 
@@ -28,7 +29,7 @@ class Sampler:
         canvas: ``(height, width)`` in pixels; beyond it the image is -1 at every step.
     """
 
-    model: TeraMind
+    source: Source
     counts: CountsSource
     tiles: Box
     canvas: tuple[int, int]
@@ -46,22 +47,24 @@ class Sampler:
     @property
     def tile_steps(self) -> int:
         """Tiles times steps of one window."""
-        return self.tiles.area // self.model.config.patch**2 * self.steps
+        return self.tiles.area // self.source.network.patch**2 * self.steps
 
     def window(self, window: Window, on_row: Callable[[int], None] | None = None) -> NDArray[np.uint8]:
         """Images ``(stains, Z, h, w)`` of the window's image sections, over :attr:`inside`.
 
         ``on_row`` is called with the tile-steps done since the last call.
         """
-        config = self.model.config
-        device = next(self.model.parameters()).device
-        surroundings = self.tiles.expand(config.patch // 2)
+        source, network = self.source, self.source.network
+        device = next(source.model.parameters()).device
+        surroundings = self.tiles.expand(network.halo)
         counts = torch.from_numpy(self.counts.window_counts(window, surroundings).astype(np.float32))
-        noise = start_noise(self.seed, window.image, range(config.stains), self.tiles)
+        noise = start_noise(self.seed, window.image, range(network.stains), self.tiles)
         x_T = torch.from_numpy(noise).flatten(0, 1)
         with self._autocast(device.type):
-            x = sample_canvas(
-                self.model,
+            x = denoise_canvas(
+                source.method,
+                network,
+                source.model,
                 counts.to(device),
                 x_T.to(device),
                 self.steps,
@@ -69,7 +72,7 @@ class Sampler:
                 on_row=on_row,
             )
         height, width = self.inside.shape
-        image = to_uint8(x[..., :height, :width]).unflatten(0, (config.stains, config.image_slices))
+        image = to_uint8(x[..., :height, :width]).unflatten(0, (network.stains, network.image_slices))
         return image.cpu().numpy()
 
     def _autocast(self, device: str) -> AbstractContextManager[object]:

@@ -13,8 +13,10 @@ from teramind_data.errors import InputError, PanelError
 from teramind_data.panel import Panel
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from teramind_data.store import Brain
-    from teramind_model.network import TeraMind
+    from teramind_model.methods.protocol import Method, NetworkShape
 
 __all__ = ["Source", "load_source", "pick_device"]
 
@@ -27,6 +29,8 @@ class Source:
     """A network with its panel and origin.
 
     Attributes:
+        method: how it denoises.
+        network: its shape.
         model: in eval mode, on the device it shall run on.
         panel: its genes, in the order of its channels.
         stains: names of its image channels.
@@ -36,7 +40,9 @@ class Source:
         training: the checkpoint's own account: configuration, steps, data, lineage.
     """
 
-    model: TeraMind
+    method: Method
+    network: NetworkShape
+    model: nn.Module
     panel: Panel
     stains: tuple[str, ...]
     pixel_size_um: float
@@ -79,7 +85,8 @@ class Source:
         return {
             "path": self.path,
             "sha256": self.sha256,
-            "network": self.model.config.to_dict(),
+            "method": self.method.name,
+            "network": self.network.to_dict(),
             "panel_fingerprint": self.panel.fingerprint,
             "training": dict(self.training),
         }
@@ -111,9 +118,12 @@ def load_source(checkpoint: str, device: str = "cpu") -> Source:
         device: already resolved by :func:`pick_device`.
     """
     from teramind_model.checkpoint import load_checkpoint
+    from teramind_model.methods.registry import find_method
 
     found = load_checkpoint(checkpoint)
     return Source(
+        method=find_method(found.info.method),
+        network=found.network,
         model=found.build(device),
         panel=found.panel,
         stains=found.stains,

@@ -20,11 +20,12 @@ def collage(features: Tensor, rows: int, columns: int) -> Tensor:
     -------
     ``(b * (rows - 1) * (columns - 1), y, x, z, c)``
     """
-    _, height, width, slices, channels = features.shape
+    count, height, width, slices, channels = features.shape
+    grids = count // (rows * columns)
     half_y, half_x = height // 2, width // 2
-    grid = features.view(-1, rows, columns, 2, half_y, 2, half_x, slices, channels)
+    grid = features.view(grids, rows, columns, 2, half_y, 2, half_x, slices, channels)
     # In half-patch units a collage patch is the lower half of row i above the upper half of row i + 1.
     tall = torch.stack((grid[:, :-1, :, 1], grid[:, 1:, :, 0]), dim=3)
     wide = torch.stack((tall[:, :, :-1, :, :, 1], tall[:, :, 1:, :, :, 0]), dim=5)
     # (b, rows - 1, columns - 1, 2, y/2, 2, x/2, z, c)
-    return wide.reshape(-1, height, width, slices, channels)
+    return wide.reshape(grids * (rows - 1) * (columns - 1), height, width, slices, channels)

@@ -96,6 +96,11 @@ class NetworkConfig:
         return self.patch // BIN_PX
 
     @property
+    def halo(self) -> int:
+        """Pixels around a tile (a collage patch) that its noise depends on, P / 2."""
+        return self.patch // 2
+
+    @property
     def widths(self) -> tuple[int, ...]:
         """Channels of the four levels."""
         return tuple(self.channels * m for m in LEVEL_MULTIPLIERS)

@@ -57,6 +57,26 @@ class GeneMorphAttention(nn.Module):
         return x + gate_m * self.mlp(self.norm_mlp(x) * (1 + scale_m) + shift_m)
 
 
+class ImageAttention(nn.Module):
+    """Attention among a patch's own features and a perceptron, for networks without genes.
+
+    Quadrant by quadrant like :class:`GeneMorphAttention`, so that a collage may cut between them.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm_attention = RMSNorm(width)
+        self.attention = CrossAttention(width)
+        self.norm_mlp = RMSNorm(width)
+        self.mlp = MLP(width)
+
+    def forward(self, x: Tensor, genes: Tensor) -> Tensor:
+        """``x`` is ``(b, y, x, z, c)``; ``genes`` has no channels and is not read."""
+        tokens = to_quadrants(self.norm_attention(x))
+        x = x + from_quadrants(self.attention(tokens, tokens), x.shape)
+        return x + self.mlp(self.norm_mlp(x))
+
+
 def to_quadrants(x: Tensor) -> Tensor:
     """``(b, y, x, z, c)`` as tokens ``(4 b, z * y/2 * x/2, c)`` of the 2 x 2 quadrants.
 

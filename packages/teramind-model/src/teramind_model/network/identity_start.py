@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from teramind_data.errors import InputError
-from teramind_model.network.unet import TeraMind
+from teramind_model.network.unet import PatchUNet, UNetShape
 
 _ANCHOR = 16.0
 """Value of the constant channels. The head's norm divides by the root mean square over channels; constants far above
@@ -23,7 +23,7 @@ _ANCHORS = 2
 
 
 @torch.no_grad()
-def start_as_identity(model: TeraMind) -> None:
+def start_as_identity(model: PatchUNet, config: UNetShape) -> None:
     """Set the stem, the last decoder block's skip and the head so that both paths predict ``eps = x``.
 
     Each stain takes two channels, ``x`` and ``-x``, through which ``silu(x) - silu(-x) = x``; two more are constant.
@@ -33,7 +33,6 @@ def start_as_identity(model: TeraMind) -> None:
     InputError
         Where the base width has no room for them.
     """
-    config = model.config
     copies, width = 2 * config.stains, config.channels
     if width < copies + _ANCHORS:
         raise InputError(
@@ -65,7 +64,7 @@ def start_as_identity(model: TeraMind) -> None:
     model.head.weight[stain, channel, 0, 1, 1] = signs
 
 
-def _last_skip(model: TeraMind) -> tuple[Tensor, Tensor]:
+def _last_skip(model: PatchUNet) -> tuple[Tensor, Tensor]:
     parameters = dict(model.named_parameters())
     place = f"decoder.{len(model.decoder) - 1}.stages.2.block.skip"
     return parameters[f"{place}.weight"], parameters[f"{place}.bias"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -22,11 +22,69 @@ from teramind_model.network.blocks import (
 from teramind_model.network.collage import collage
 from teramind_model.network.config import NetworkConfig
 from teramind_model.network.gene_gene import GeneFeatures, GeneGeneBlock
-from teramind_model.network.gene_morph import GeneMorphAttention
+from teramind_model.network.gene_morph import GeneMorphAttention, ImageAttention
 
 _LEVELS = 4
 _BLOCKS = 2
 """Residual blocks a level in the encoder; the decoder has one more."""
+
+
+class UNetShape(Protocol):
+    """What the U-Net needs to know; see :class:`NetworkConfig`. Gene features may have no channels at a level."""
+
+    @property
+    def stains(self) -> int:
+        """Image channels."""
+        ...
+
+    @property
+    def patch(self) -> int:
+        """Patch edge P in pixels."""
+        ...
+
+    @property
+    def bins(self) -> int:
+        """Patch edge in gene bins."""
+        ...
+
+    @property
+    def image_slices(self) -> int:
+        """Image slices, Z."""
+        ...
+
+    @property
+    def channels(self) -> int:
+        """Base width."""
+        ...
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels of the four levels."""
+        ...
+
+    @property
+    def gene_channels(self) -> tuple[int, int, int, int]:
+        """Channels of gene features ``g_0`` (P/8) .. ``g_3`` (P)."""
+        ...
+
+    @property
+    def time_width(self) -> int:
+        """Width of the time embedding."""
+        ...
+
+    @property
+    def dropout(self) -> float:
+        """Dropout probability."""
+        ...
+
+    @property
+    def fold_z(self) -> bool:
+        """Whether slices are folded into channels."""
+        ...
+
+    def has_attention(self, level: int) -> bool:
+        """Whether a level carries attention."""
+        ...
 
 
 class Encoded(NamedTuple):
@@ -39,13 +97,13 @@ class Encoded(NamedTuple):
 class Stage(nn.Module):
     """A residual block on ``concat(features, genes)`` and, at the 16 x 16 level, gene-morph attention."""
 
-    def __init__(self, config: NetworkConfig, c_in: int, level: int) -> None:
+    def __init__(self, config: UNetShape, c_in: int, level: int) -> None:
         super().__init__()
         width, gene_width = config.widths[level], config.gene_channels[_LEVELS - 1 - level]
         self.block = ResBlock(
             c_in + gene_width, width, config.time_width, dropout=config.dropout, fold=config.fold_z
         )
-        self.attention = GeneMorphAttention(width, gene_width) if config.has_attention(level) else None
+        self.attention = _attention(width, gene_width) if config.has_attention(level) else None
 
     def forward(self, inputs: tuple[Tensor, ...], genes: Tensor, time: Tensor) -> Tensor:
         """``inputs`` and ``genes`` are ``(b, y, x, z, c)`` maps at one resolution."""
@@ -53,10 +111,14 @@ class Stage(nn.Module):
         return h if self.attention is None else self.attention(h, genes)
 
 
+def _attention(width: int, gene_width: int) -> nn.Module:
+    return GeneMorphAttention(width, gene_width) if gene_width else ImageAttention(width)
+
+
 class EncoderLevel(nn.Module):
     """A down block (but for the first level), then two stages."""
 
-    def __init__(self, config: NetworkConfig, level: int) -> None:
+    def __init__(self, config: UNetShape, level: int) -> None:
         super().__init__()
         width = config.widths[level]
         before = config.widths[max(0, level - 1)]
@@ -78,7 +140,7 @@ class EncoderLevel(nn.Module):
 class DecoderLevel(nn.Module):
     """Three stages on skips, then an up block (but for the last level)."""
 
-    def __init__(self, config: NetworkConfig, level: int, c_in: int, skips: tuple[int, ...]) -> None:
+    def __init__(self, config: UNetShape, level: int, c_in: int, skips: tuple[int, ...]) -> None:
         super().__init__()
         width = config.widths[level]
         inputs = [c_in, width, width]
@@ -94,9 +156,7 @@ class DecoderLevel(nn.Module):
         return h if self.up is None else self.up(h, time)
 
 
-def _plain_block(
-    config: NetworkConfig, width: int, resample: Callable[[Tensor], Tensor] = identity
-) -> ResBlock:
+def _plain_block(config: UNetShape, width: int, resample: Callable[[Tensor], Tensor] = identity) -> ResBlock:
     """A block that keeps its width and reads no genes."""
     return ResBlock(
         width, width, config.time_width, dropout=config.dropout, fold=config.fold_z, resample=resample
@@ -106,13 +166,13 @@ def _plain_block(
 class Middle(nn.Module):
     """Residual block on ``concat(h, g_0)``, gene-morph attention, residual block."""
 
-    def __init__(self, config: NetworkConfig) -> None:
+    def __init__(self, config: UNetShape) -> None:
         super().__init__()
-        width, gene_width = config.widths[-1], config.genes
+        width, gene_width = config.widths[-1], config.gene_channels[0]
         self.block_in = ResBlock(
             width + gene_width, width, config.time_width, dropout=config.dropout, fold=config.fold_z
         )
-        self.attention = GeneMorphAttention(width, gene_width)
+        self.attention = _attention(width, gene_width)
         self.block_out = _plain_block(config, width)
 
     def forward(self, h: Tensor, genes: Tensor, time: Tensor) -> Tensor:
@@ -121,20 +181,21 @@ class Middle(nn.Module):
         return self.block_out(h, time)
 
 
-class TeraMind(nn.Module):
-    """Predicts the noise of a noised image from its gene counts (paper, section 3).
+class PatchUNet(nn.Module):
+    """A U-Net of patches that predicts the noise of a noised image, given features of the genes under it.
 
     ``genes`` -> :meth:`gene_features` once an image; ``x, t`` -> :meth:`encode` -> :meth:`decode` every step.
     Encoder, middle and decoder act on patches one by one, so any batch of patches, each with a ``t`` of its
     own, is one call.
     """
 
-    def __init__(self, config: NetworkConfig) -> None:
+    def __init__(self, config: UNetShape, gene_branch: Callable[[], nn.Module]) -> None:
         super().__init__()
         self.config = config
         widths = config.widths
         self.time_embedding = TimeEmbedding(config.channels, config.time_width)
-        self.gene_gene = GeneGeneBlock(config)
+        # Made here, in the middle: the order of parameters is the published one, and optimiser states follow it.
+        self.gene_gene = gene_branch()
         self.stem = SliceConv(config.stains, config.channels, (1, 3, 3))
         self.encoder = nn.ModuleList(EncoderLevel(config, level) for level in range(_LEVELS))
         self.middle = Middle(config)
@@ -153,15 +214,8 @@ class TeraMind(nn.Module):
 
     def gene_features(self, counts: Tensor) -> GeneFeatures:
         """Gene features of patches' raw counts ``(b, S, n, g, g)``; independent of image and time."""
-        c = self.config
-        expected = (c.gene_slices, c.genes, c.bins, c.bins)
-        if tuple(counts.shape[1:]) != expected:
-            raise InputError(
-                "gene counts do not fit the network",
-                expected=f"(b, S, n, g, g) = (b, {', '.join(map(str, expected))})",
-                found=tuple(counts.shape),
-            )
-        return self.gene_gene(counts)
+        features: GeneFeatures = self.gene_gene(counts)
+        return features
 
     def encode(self, x: Tensor, t: Tensor, genes: GeneFeatures) -> Encoded:
         """Encoder and middle on patches ``(b, k * Z, P, P)`` (stain slow), each at its own ``t`` ``(b,)``."""
@@ -216,6 +270,28 @@ class TeraMind(nn.Module):
         eps_patch = self.decode(encoded, t_patch, genes)
         cut, cut_genes = self.collage(encoded, genes, 2, 2)
         return eps_patch, self.decode(cut, t, cut_genes)
+
+
+class TeraMind(PatchUNet):
+    """The paper's network (section 3): gene-gene attention feeding the gene-morph U-Net."""
+
+    config: NetworkConfig
+    gene_gene: GeneGeneBlock
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__(config, lambda: GeneGeneBlock(config))
+
+    def gene_features(self, counts: Tensor) -> GeneFeatures:
+        """Gene features of patches' raw counts ``(b, S, n, g, g)``; independent of image and time."""
+        c = self.config
+        expected = (c.gene_slices, c.genes, c.bins, c.bins)
+        if tuple(counts.shape[1:]) != expected:
+            raise InputError(
+                "gene counts do not fit the network",
+                expected=f"(b, S, n, g, g) = (b, {', '.join(map(str, expected))})",
+                found=tuple(counts.shape),
+            )
+        return super().gene_features(counts)
 
 
 def _concat(*maps: Tensor) -> Tensor:

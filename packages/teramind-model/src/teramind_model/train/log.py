@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import csv
-from dataclasses import astuple, dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
@@ -14,28 +15,38 @@ __all__ = ["Row", "TrainLog"]
 
 @dataclass(frozen=True)
 class Row:
-    """What is logged of a step: steps done with it, loss and its two terms, learning rate, gradient norm before
+    """What is logged of a step: steps done with it, loss and its terms, learning rate, gradient norm before
     clipping, samples a second of this step, seconds trained so far."""
 
     step: int
     loss: float
-    patch: float
-    collage: float
+    terms: tuple[float, ...]
     lr: float
     grad_norm: float
     samples_per_s: float
     seconds: float
 
+    def values(self) -> tuple[float, ...]:
+        """In the order of :func:`columns`."""
+        rest = (self.lr, self.grad_norm, self.samples_per_s, self.seconds)
+        return (self.step, self.loss, *self.terms, *rest)
+
+
+def columns(terms: Sequence[str]) -> tuple[str, ...]:
+    """Names of a row's values for a loss of these terms."""
+    return ("step", "loss", *terms, "lr", "grad_norm", "samples_per_s", "seconds")
+
 
 class TrainLog:
     """Appends rows. Opened at step ``start``, it drops what an interrupted part logged beyond it."""
 
-    def __init__(self, csv_file: Path, tensorboard: Path, start: int) -> None:
-        kept = _rows_up_to(csv_file, start)
+    def __init__(self, csv_file: Path, tensorboard: Path, start: int, terms: Sequence[str]) -> None:
+        self._columns = columns(terms)
+        kept = _rows_up_to(csv_file, start, len(self._columns))
         temporary = csv_file.with_name(f".{csv_file.name}.tmp")
         with temporary.open("w", newline="", encoding="utf-8") as handle:
             writer = csv.writer(handle, lineterminator="\n")
-            writer.writerow([f.name for f in fields(Row)])
+            writer.writerow(self._columns)
             writer.writerows(kept)
         temporary.replace(csv_file)
         self._handle = csv_file.open("a", newline="", encoding="utf-8")
@@ -49,12 +60,14 @@ class TrainLog:
     def add(self, row: Row) -> None:
         """Log a step."""
         # repr of a float reads back as the same float: the curve of a resumed run can be compared bit for bit.
-        self._writer.writerow([repr(value) for value in astuple(row)])
+        self._writer.writerow([repr(value) for value in row.values()])
         self._handle.flush()
         if self._board is not None:
-            for f in fields(Row)[1:-1]:
-                group = "loss" if f.name in ("loss", "patch", "collage") else "training"
-                self._board.add_scalar(f"{group}/{f.name}", getattr(row, f.name), row.step)
+            last_of_loss = 1 + len(row.terms)
+            for place, (name, value) in enumerate(zip(self._columns, row.values(), strict=True)):
+                if name not in ("step", "seconds"):
+                    group = "loss" if place <= last_of_loss else "training"
+                    self._board.add_scalar(f"{group}/{name}", value, row.step)
 
     def picture(self, step: int, picture: Any) -> None:
         """Show a picture, uint8 ``(h, w)`` or ``(h, w, 3)``."""
@@ -72,10 +85,10 @@ class TrainLog:
             self._board.close()
 
 
-def _rows_up_to(csv_file: Path, step: int) -> list[list[str]]:
+def _rows_up_to(csv_file: Path, step: int, width: int) -> list[list[str]]:
     if step == 0 or not csv_file.is_file():
         return []
     with csv_file.open(newline="", encoding="utf-8") as handle:
         rows = list(csv.reader(handle))[1:]
     # A killed process may have left half a row.
-    return [row for row in rows if len(row) == len(fields(Row)) and int(row[0]) <= step]
+    return [row for row in rows if len(row) == width and int(row[0]) <= step]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from teramind_data.console import progress
 from teramind_data.errors import InputError, TeramindError
@@ -27,9 +27,9 @@ from teramind_model.checkpoint import (
 from teramind_model.data.batches import batches
 from teramind_model.data.crops import CropSource
 from teramind_model.data.keys import Purpose, torch_seed
-from teramind_model.diffusion.objective import Block, block_loss
-from teramind_model.network import NetworkConfig, TeraMind
-from teramind_model.network.identity_start import start_as_identity
+from teramind_model.diffusion.objective import Block
+from teramind_model.methods.protocol import Method
+from teramind_model.methods.registry import find_method
 from teramind_model.train import pictures
 from teramind_model.train.ema import Ema
 from teramind_model.train.log import Row, TrainLog
@@ -53,6 +53,11 @@ class Training:
     data: list[dict[str, Any]]
     init: Checkpoint | None = None
 
+    @property
+    def method(self) -> Method:
+        """What is trained."""
+        return find_method(self.info.method)
+
 
 @dataclass(frozen=True)
 class TrainResult:
@@ -68,7 +73,7 @@ class TrainResult:
 class _State:
     """What changes from step to step."""
 
-    model: TeraMind
+    model: nn.Module
     optimizer: torch.optim.Optimizer
     ema: Ema
     step: int = 0
@@ -95,7 +100,7 @@ def train(training: Training, run: RunDirectory, saved: Mapping[str, Any]) -> Tr
     fabric = _fabric(training.options)
     with run.opened(saved), _signals() as caught:
         state = _start(training, fabric.device, run.newest())
-        with TrainLog(run.log, run.path / "tensorboard", state.step) as log:
+        with TrainLog(run.log, run.path / "tensorboard", state.step, training.method.terms) as log:
             _loop(fabric, training, run, state, log, caught)
     return TrainResult(state.step, run.checkpoint(state.step), caught[0] if caught else None)
 
@@ -108,7 +113,7 @@ def _loop(
     # Checkpoints hold plain parameter names: the state keeps the bare module, whatever wraps it here.
     module: Any = torch.compile(state.model) if options.compile else state.model
     wrapped, optimizer = fabric.setup(module, state.optimizer)
-    tile = pictures.choose_tile(training.source) if options.sample_every else None
+    tile = pictures.choose_tile(training.source, training.info.network.halo) if options.sample_every else None
     steps = range(state.step, options.steps)
     stream = batches(training.source, steps, options.batch, options.accumulate, workers=options.workers)
     with closing(stream), progress(len(steps), "train", "steps") as advance:
@@ -118,7 +123,7 @@ def _loop(
             if last or caught or _due(done, options.checkpoint_every):
                 _save(training, state, run, fabric.device)
             if tile is not None and (last or _due(done, options.sample_every)) and not caught:
-                picture = _draw(state, training.info.network, tile)
+                picture = _draw(training, state, tile)
                 pictures.save(picture, run.samples / f"step-{done:07d}.png")
                 log.picture(done, picture)
             advance()
@@ -150,9 +155,7 @@ def _start(training: Training, device: torch.device, newest: tuple[int, Path] | 
     options = training.options
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(torch_seed(Purpose.WEIGHTS, options.seed))
-        model = TeraMind(training.info.network)
-    if options.start == "identity":
-        start_as_identity(model)
+        model = training.method.build(training.info.network, options.start)
     if newest is None and training.init is not None:
         load_weights(model, training.init.weights(), training.init.path)
     trainer = None if newest is None else _trainer_state(newest[1])
@@ -200,22 +203,25 @@ def _step(
     lr = learning_rate(options, step)
     for group in optimizer.param_groups:
         group["lr"] = lr
-    terms = torch.zeros(2, device=fabric.device)
+    method = training.method
+    terms = torch.zeros(len(method.terms), device=fabric.device)
     for number, part in enumerate(parts):
         # Dropout draws from torch's own generator: keyed by step and part, it needs no state to resume.
         torch.manual_seed(torch_seed(Purpose.DROPOUT, options.seed, step, number))
         with fabric.no_backward_sync(wrapped, enabled=number + 1 < len(parts)):
-            loss = block_loss(wrapped, fabric.to_device(part), ratio_cap=options.ratio_cap)
-            fabric.backward(loss.total / len(parts))
-        terms += torch.stack((loss.patch, loss.collage)).detach() / len(parts)
+            loss = method.loss(wrapped, fabric.to_device(part), ratio_cap=options.ratio_cap)
+            each = torch.stack([loss[term] for term in method.terms])
+            fabric.backward(each.sum() / len(parts))
+        terms += each.detach() / len(parts)
     norm: Tensor = fabric.clip_gradients(wrapped, optimizer, max_norm=options.clip, error_if_nonfinite=False)
-    patch, collage, grad_norm = (float(v) for v in (*terms, norm))
-    if not math.isfinite(patch + collage + grad_norm):
+    *each_term, grad_norm = (float(v) for v in (*terms, norm))
+    total = sum(each_term)
+    if not math.isfinite(total + grad_norm):
         file = _save_offender(parts, run.path, step)
         raise DivergedError(
             "training diverged",
             where=f"step {step + 1}",
-            found=f"loss {patch + collage}, gradient norm {grad_norm}",
+            found=f"loss {total}, gradient norm {grad_norm}",
             remedy=f"Lower --lr; the batch is in {file}, the last good checkpoint in {run.path}",
         )
     optimizer.step()
@@ -224,9 +230,7 @@ def _step(
     state.step += 1
     took = time.perf_counter() - begin
     state.seconds += took
-    return Row(
-        state.step, patch + collage, patch, collage, lr, grad_norm, options.batch / took, state.seconds
-    )
+    return Row(state.step, total, tuple(each_term), lr, grad_norm, options.batch / took, state.seconds)
 
 
 def _save_offender(parts: Sequence[Block], folder: Path, step: int) -> Path:
@@ -272,10 +276,12 @@ def _described(training: Training, state: _State, device: torch.device) -> Model
     return replace(training.info, training={**total, "lineage": lineage})
 
 
-def _draw(state: _State, network: NetworkConfig, tile: pictures.PictureTile) -> Any:
-    model = TeraMind(network)
+def _draw(training: Training, state: _State, tile: pictures.PictureTile) -> Any:
+    method, shape = training.method, training.info.network
+    with torch.random.fork_rng(devices=[]):  # drawing its first weights must not move the generator
+        model = method.build(shape)
     model.load_state_dict(state.ema.weights)
-    return pictures.draw(model.to(next(state.model.parameters()).device).eval(), tile)
+    return pictures.draw(method, shape, model.to(next(state.model.parameters()).device).eval(), tile)
 
 
 @contextmanager

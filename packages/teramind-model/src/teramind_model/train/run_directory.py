@@ -34,7 +34,9 @@ class RunDirectory:
         """Pictures, real above generated."""
         return self.path / "samples"
 
-    def check(self, config: Mapping[str, Any], free: frozenset[str]) -> None:
+    def check(
+        self, config: Mapping[str, Any], free: frozenset[str], defaults: Mapping[str, Any] | None = None
+    ) -> None:
         """Check that the run can be made here, or that the one that is there has this configuration.
 
         Writes nothing.
@@ -42,6 +44,7 @@ class RunDirectory:
         Args:
             config: the resolved configuration, plain values; nested ones count by their dotted names.
             free: last parts of names that may differ.
+            defaults: what a run that does not name an option was made with, by dotted names.
 
         Raises:
             OutputExistsError: where something else lies here.
@@ -54,7 +57,7 @@ class RunDirectory:
                     "output exists and is no training run", where=self.path, remedy="Choose another --out"
                 )
         elif file.is_file():
-            self._check_same(file, config, free)
+            self._check_same(file, config, free, defaults or {})
 
     @contextmanager
     def opened(self, config: Mapping[str, Any]) -> Iterator[None]:
@@ -88,7 +91,9 @@ class RunDirectory:
                 shutil.rmtree(entry, ignore_errors=True)  # what a killed part of this run was writing
             yield
 
-    def _check_same(self, file: Path, config: Mapping[str, Any], free: frozenset[str]) -> None:
+    def _check_same(
+        self, file: Path, config: Mapping[str, Any], free: frozenset[str], defaults: Mapping[str, Any]
+    ) -> None:
         try:
             before = _flat(json.loads(file.read_text(encoding="utf-8")))
         except (UnicodeDecodeError, json.JSONDecodeError, AttributeError) as error:
@@ -97,7 +102,8 @@ class RunDirectory:
             raise OutputExistsError(
                 "output exists and is no training run", where=self.path, remedy="Choose another --out"
             )
-        now = _flat(json.loads(json.dumps(config)))
+        before = {**defaults, **before}
+        now = {**defaults, **_flat(json.loads(json.dumps(config)))}
         keys = [
             key
             for key in sorted({*before, *now})
