@@ -8,6 +8,7 @@ from pathlib import Path
 from teramind_data.errors import InputError, OutputExistsError, StoreError
 from teramind_model.checkpoint import Checkpoint
 from teramind_model.importer import to_published
+from teramind_model.network.config import NetworkConfig
 from teramind_model.published_file import OURS_KEY
 
 __all__ = ["export_published"]
@@ -23,7 +24,7 @@ def export_published(checkpoint: Checkpoint, out: Path, *, overwrite: bool = Fal
         The number of parameters.
 
     Raises:
-        InputError: where the name does not end in ``.ckpt``.
+        InputError: where the name does not end in ``.ckpt``, or the checkpoint is another method's.
         OutputExistsError: where ``out`` exists and may not be replaced.
         StoreError: where it cannot be written; what was there is kept.
     """
@@ -35,6 +36,10 @@ def export_published(checkpoint: Checkpoint, out: Path, *, overwrite: bool = Fal
         remedy = "Choose another name" if out.is_dir() else "Pass --overwrite or choose another name"
         raise OutputExistsError("output exists", where=out, remedy=remedy)
     info = checkpoint.info
+    if not isinstance(info.network, NetworkConfig):
+        raise InputError(
+            "the published format knows only the paper's network", where=checkpoint.path, found=info.method
+        )
     published = to_published(checkpoint.weights(), info.network)
     content = {
         "state_dict": {f"model.{name}": tensor for name, tensor in published.items()},
