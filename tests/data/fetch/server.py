@@ -19,8 +19,8 @@ class Resource:
 
     cut: the connection breaks after so many bytes of an answer, one entry an answer. fail: (status, headers) to
     answer with first, one entry an answer. ranges: whether Range is heeded. validators: ETag and Last-Modified are
-    sent. careless: If-Range is not looked at. length: Content-Length is sent. pause: called with the bytes sent so
-    far. fail_head: status of all HEAD requests.
+    sent. careless: If-Range is not looked at. if_range: False answers it with the whole, always. length:
+    Content-Length is sent. pause: called with the bytes sent so far. fail_head: status of all HEAD requests.
     """
 
     data: bytes
@@ -29,6 +29,7 @@ class Resource:
     ranges: bool = True
     validators: bool = True
     careless: bool = False
+    if_range: bool = True
     length: bool = True
     media_type: str = "application/octet-stream"
     pause: Callable[[int], None] | None = None
@@ -209,6 +210,8 @@ def _handler(server: Server) -> type[BaseHTTPRequestHandler]:
         def _range(self, request: Request, resource: Resource) -> int | None:
             wanted = request.headers.get("range")
             if wanted is None or not resource.ranges:
+                return None
+            if "if-range" in request.headers and not resource.if_range:
                 return None
             if not resource.careless and request.headers.get("if-range", resource.etag) != resource.etag:
                 return None

@@ -122,6 +122,49 @@ def test_a_server_that_ignores_if_range_is_found_out(
         assert (tmp_path / name).read_bytes() == new
 
 
+@pytest.mark.parametrize("checksum", [True, False])
+def test_a_server_that_knows_no_if_range_is_asked_plainly(
+    run_fetch: Fetch, server: Server, tmp_path: Path, checksum: bool
+) -> None:
+    data = noise(SIZE)
+    server.put("/f", data, cut=[400_000], if_range=False)
+    address = f"{server.url}/f" + (f"#md5={md5(data)}" if checksum else "")
+    code, _, err = run_fetch(address, tmp_path, "--yes")
+    assert code == 0, err
+    assert files_in(tmp_path) == {"f": data}
+    assert [(r.status, r.headers.get("range"), "if-range" in r.headers) for r in server.of("/f")] == [
+        (200, None, False),
+        (200, "bytes=400000-", True),
+        (206, "bytes=400000-", False),
+    ]
+
+
+def test_a_server_that_never_resumes_is_read_anew(run_fetch: Fetch, server: Server, tmp_path: Path) -> None:
+    data = noise(SIZE)
+    server.put("/f", data, cut=[400_000], ranges=False)
+    code, _, err = run_fetch(f"{server.url}/f", tmp_path, "--yes")
+    assert code == 0, err
+    assert files_in(tmp_path) == {"f": data}
+    assert [request.status for request in server.of("/f")] == [200, 200, 200]
+
+
+def test_ctrl_c_leaves_the_part_and_says_so(tmp_path: Path) -> None:
+    with serving() as server:
+        server.put("/f", noise(3_000_000), pause=lambda sent: time.sleep(0.05))
+        words = command(f"{server.url}/f", tmp_path / "out", "--yes")
+        with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as run:
+            part = tmp_path / "out" / "f.part"
+            deadline = time.monotonic() + 20
+            while not (part.exists() and part.stat().st_size) and time.monotonic() < deadline:
+                time.sleep(0.02)
+            run.send_signal(signal.SIGINT)
+            _, err = run.communicate(timeout=20)
+        assert run.returncode == 130
+        assert "the same command goes on where it stopped" in err
+        assert "Traceback" not in err
+        assert part.stat().st_size > 0
+
+
 def test_without_validators_only_a_checksum_allows_to_go_on(
     run_fetch: Fetch, server: Server, tmp_path: Path
 ) -> None:
@@ -238,7 +281,7 @@ def test_no_server_is_one_line(run_fetch: Fetch, tmp_path: Path) -> None:
         address = gone.url
     code, _, err = run_fetch(f"{address}/f", tmp_path, "--yes", "--retries", 1)
     assert code == 2
-    assert "no connection" in err.strip().splitlines()[-1]
+    assert "Connection refused); 2 attempts in a row" in err.strip().splitlines()[-1]
 
 
 def test_https_is_not_left_for_http() -> None:

@@ -109,7 +109,11 @@ def fetch(
         return
     if not yes:
         _ask(out)
-    outcome = run(listing, out, FetchOptions(jobs, verify, overwrite), client)
+    try:
+        outcome = run(listing, out, FetchOptions(jobs, verify, overwrite), client)
+    except KeyboardInterrupt:
+        print("note: stopped; the same command goes on where it stopped", file=sys.stderr)
+        raise
     _report(outcome, listing, out)
     if extract:
         _extract(listing, out, tuple(member or ()))

@@ -2,7 +2,8 @@
 
 Bytes go to ``NAME.part``; ``NAME.part.json`` says which version of which address they are of. They are gone on with
 only if the server confirms, by ``If-Range`` (RFC 9110, 13.1.5), that it still has that version; without a validator
-only if a published checksum will judge the whole. Else the file begins anew, so that two versions are never stitched.
+only if a published checksum will judge the whole. A server that sends the same version whole in spite of it is asked
+once more without ``If-Range``, which some do not know. Else the file begins anew: two versions are never stitched.
 """
 
 from __future__ import annotations
@@ -89,6 +90,10 @@ def remove_partial(target: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+class _AskPlainly(Exception):
+    """The server has the same version and yet did not resume: perhaps it does without ``If-Range``."""
+
+
 class _Attempt:
     """The bytes so far of one file, on disk and hashed."""
 
@@ -102,6 +107,7 @@ class _Attempt:
         self.algorithm = file.checksum.algorithm if file.checksum else DEFAULT_ALGORITHM
         self.have = partial_size(file, target)
         self.resumed = self.have > 0
+        self.plain = False  # whether to ask without If-Range
         self.state = _read_state(target) if self.resumed else None
         # The part is ours to write; a link in its place would lead the bytes elsewhere.
         self.handle = os.open(_part(target), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
@@ -136,7 +142,7 @@ class _Attempt:
             self.restart("nothing would tell whether the file changed meanwhile")
         if self.have and self.state is not None:
             headers["Range"] = f"bytes={self.have}-"
-            if self.state.validator is not None:
+            if self.state.validator is not None and not self.plain:
                 headers["If-Range"] = self.state.validator
         with self.client.open(self.file.url, headers) as response:
             size = self._begin(response)
@@ -166,6 +172,9 @@ class _Attempt:
             if match is not None and match[3] != "*":
                 size = int(match[3])
         else:
+            if self.have and not self.plain and self._same(response, size):
+                self.plain = True
+                raise _AskPlainly
             self.restart("the file changed on the server, or the server does not resume")
         self._check_size(size)
         if response.status_code == 200:
@@ -181,7 +190,21 @@ class _Attempt:
         if match[3] != "*" and self.state.size is not None and int(match[3]) != self.state.size:
             return False
         etag = response.headers.get("ETag")
+        if self.plain and self.file.checksum is None and etag is None:
+            return False
         return etag is None or self.state.etag is None or etag == self.state.etag
+
+    def _same(self, response: requests.Response, size: int | None) -> bool:
+        """Whether a whole answer is of the version whose beginning is there."""
+        etag = response.headers.get("ETag")
+        if self.state is None or size is None or size != self.state.size:
+            return False
+        if self.file.checksum is not None and etag is None:
+            return (
+                self.state.modified is not None
+                and response.headers.get("Last-Modified") == self.state.modified
+            )
+        return etag is not None and etag == self.state.etag
 
     def _check_size(self, size: int | None) -> None:
         told = self.file.size
@@ -259,6 +282,8 @@ def _complete(client: Client, attempt: _Attempt) -> None:
     while not attempt.complete:
         try:
             attempt.once(retries.gained)
+        except _AskPlainly:
+            continue
         except Transient as trouble:
             retries.wait(trouble, attempt.file.url)
             attempt.resumed = attempt.have > 0

@@ -35,14 +35,16 @@ class HttpPolicy:
     """How patient a client is.
 
     retries: in a row, without a byte gained. wait_s: before the first retry; doubles each time. longest_wait_s: also
-    the longest Retry-After that is obeyed. connect_s, read_s: silence that counts as a broken connection.
+    the longest Retry-After that is obeyed. connect_s, read_s, page_s: silence that counts as a broken connection:
+    while connecting, in a file, and before a listing, which servers make in full before they send its first byte.
     """
 
     retries: int = 6
     wait_s: float = 1.0
     longest_wait_s: float = 600.0
     connect_s: float = 30.0
-    read_s: float = 300.0  # large index pages are made in full before their first byte is sent
+    read_s: float = 60.0
+    page_s: float = 600.0
 
 
 class Transient(Exception):
@@ -136,7 +138,11 @@ class Client:
 
     @contextmanager
     def open(
-        self, url: str, headers: Mapping[str, str] | None = None, method: str = "GET"
+        self,
+        url: str,
+        headers: Mapping[str, str] | None = None,
+        method: str = "GET",
+        read_s: float | None = None,
     ) -> Iterator[requests.Response]:
         """The final response, its body unread, with a status of 200, 206 or 416.
 
@@ -144,14 +150,14 @@ class Client:
             Transient: worth another attempt. MissingInputError: 404 or 410. TransferError: any other refusal.
             InputError: a redirect to another scheme, or from https to http.
         """
-        response = self._follow(url, headers or {}, method)
+        response = self._follow(url, headers or {}, method, read_s or self.policy.read_s)
         try:
             _check_status(response, url)
             yield response
         finally:
             response.close()
 
-    def _follow(self, url: str, headers: Mapping[str, str], method: str) -> requests.Response:
+    def _follow(self, url: str, headers: Mapping[str, str], method: str, read_s: float) -> requests.Response:
         import requests
 
         at = url
@@ -163,7 +169,7 @@ class Client:
                     headers=dict(headers),
                     stream=True,
                     allow_redirects=False,
-                    timeout=(self.policy.connect_s, self.policy.read_s),
+                    timeout=(self.policy.connect_s, read_s),
                 )
             except requests.exceptions.SSLError as error:
                 raise TransferError(
@@ -199,7 +205,7 @@ class Client:
         return self.attempt(url, lambda: self._page(url, limit, accept))
 
     def _page(self, url: str, limit: int, accept: str) -> Page:
-        with self.open(url, {"Accept": accept}) as response:
+        with self.open(url, {"Accept": accept}, read_s=self.policy.page_s) as response:
             parts: list[bytes] = []
             size = 0
             for block in body(response):
@@ -290,4 +296,9 @@ def _too_large(url: str, limit: int) -> InputError:
 
 
 def _short(error: BaseException) -> str:
-    return " ".join(str(error).split())[:160] or type(error).__name__
+    """What went wrong at the bottom of errors that wrap one another."""
+    inner: object = getattr(error, "reason", None) or (error.args[0] if error.args else None)
+    if isinstance(inner, BaseException) and inner is not error:
+        return _short(inner)
+    text = " ".join((inner if isinstance(inner, str) else str(error)).split())
+    return text[:160] or type(error).__name__

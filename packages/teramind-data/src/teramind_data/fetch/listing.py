@@ -88,26 +88,33 @@ class Listing:
 
 @dataclass(frozen=True)
 class Wanted:
-    """Shell patterns over whole paths (``*`` crosses ``/``): one of ``include``, none of ``exclude``."""
+    """Shell patterns over whole paths (``*`` crosses ``/``): one of ``include``, none of ``exclude``.
+
+    A pattern that matches a folder stands for all that is in it.
+    """
 
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
 
     def file(self, path: str) -> bool:
         """Whether a file is wanted."""
-        if self.include and not any(fnmatchcase(path, pattern) for pattern in self.include):
+        if self.include and not any(_matches(path, pattern) for pattern in self.include):
             return False
-        return not any(fnmatchcase(path, pattern) for pattern in self.exclude)
+        return not any(_matches(path, pattern) for pattern in self.exclude)
 
     def folder(self, path: str) -> bool:
         """Whether a folder may hold wanted files, so that folders that cannot are not even listed."""
         inside = f"{path}/"
-        if any(fnmatchcase(inside, pattern) for pattern in self.exclude):
+        if any(_matches(inside, pattern) for pattern in self.exclude):
             return False
         if not self.include:
             return True
-        heads = (_literal_head(pattern) for pattern in self.include)
+        heads = (_literal_head(f"{pattern.rstrip('/')}/*") for pattern in self.include)
         return any(head.startswith(inside) or inside.startswith(head) for head in heads)
+
+
+def _matches(path: str, pattern: str) -> bool:
+    return fnmatchcase(path, pattern) or fnmatchcase(path, f"{pattern.rstrip('/')}/*")
 
 
 def _literal_head(pattern: str) -> str:

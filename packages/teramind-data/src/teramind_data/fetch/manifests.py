@@ -17,6 +17,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -138,7 +139,12 @@ def _rows(
 
 
 def _first(row: Mapping[str, Any], names: tuple[str, ...]) -> object:
-    return next((row[name] for name in names if row.get(name) not in (None, "")), None)
+    return next((row[name] for name in names if not _absent(row.get(name))), None)
+
+
+def _absent(value: object) -> bool:
+    # Tables that went through pandas say NaN for what they do not know.
+    return value in (None, "") or (isinstance(value, float) and math.isnan(value))
 
 
 def _escaped(url: str) -> str:
@@ -147,11 +153,13 @@ def _escaped(url: str) -> str:
 
 
 def _size(value: object, where: str) -> int | None:
-    if value in (None, ""):
+    if _absent(value):
         return None
     try:
-        size = int(str(value))
-    except ValueError:
+        number = float(str(value))
+        size = int(number) if number.is_integer() else -1
+        size = int(str(value)) if str(value).isdigit() else size  # floats end at 2^53
+    except (ValueError, OverflowError):
         size = -1
     if size < 0:
         raise InputError("size is no number of bytes", where=where, found=repr(value))
@@ -161,10 +169,10 @@ def _size(value: object, where: str) -> int | None:
 def _checksum(row: Mapping[str, Any], where: str, hash_key: str) -> Checksum | None:
     # The strongest that is given.
     for algorithm in ("sha512", "sha256", "md5", "sha1"):
-        if row.get(algorithm):
+        if not _absent(row.get(algorithm)):
             return parse_checksum(str(row[algorithm]), where, algorithm)
     value = row.get(hash_key)
-    return parse_checksum(str(value), where) if value else None
+    return None if _absent(value) else parse_checksum(str(value), where)
 
 
 def add_checksums(listing: Listing, text: str, where: object) -> Listing:
