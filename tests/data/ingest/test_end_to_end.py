@@ -214,7 +214,7 @@ def test_stopped_and_continued_gives_the_same(
 ) -> None:
     out = tmp_path / "A.zarr"
     config = IngestConfig(raw=raw_brain, out=str(out))
-    stops = ["_write_expression", "_write_elements", "_sections"]
+    stops = ["_write_expression", "_write_elements", "sections_with_quality"]
     for name in stops:
         with monkeypatch.context() as patch:
             patch.setattr(build, name, stop)

@@ -79,6 +79,7 @@ def test_notes_of_an_edited_manifest() -> None:
             "z of b is 1 um, not above 2",
         ),
         ({"sections": [{"folder": "a", "exclude": " "}, {"folder": "b"}]}, "exclude needs a reason"),
+        ({"sections": [{"folder": "a", "exclude": None}, {"folder": "b"}]}, "exclude needs a reason"),
         ({"sections": [{"folder": "a", "exclude": True}, {"folder": "b"}]}, r"sections\.0\.exclude"),
         ({"z_plane": "middle"}, "z_plane"),
         ({"z_plane": -1}, "z_plane"),

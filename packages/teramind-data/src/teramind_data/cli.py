@@ -16,6 +16,7 @@ from teramind_data.commands import (
     manifest,
     panel,
     phantom,
+    qc,
     validate,
     view,
 )
@@ -37,6 +38,7 @@ for _command in (
     ingest,
     panel,
     info,
+    qc,
     export,
     import_tiles,
     import_images,

@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from teramind_data.errors import InputError, OutputExistsError, StoreError
 from teramind_data.geometry import Box
-from teramind_data.store import Brain, Location, open_brain, refresh_metadata
+from teramind_data.store import Brain, Location, Section, open_brain, refresh_metadata
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -178,7 +178,22 @@ def _rows(brain: Brain) -> dict[str, list[Any]]:
         "source": [json.dumps(section.source, sort_keys=True) for section in sections],
         "registration": [json.dumps(section.registration, sort_keys=True) for section in sections],
         "qc": [json.dumps(section.qc, sort_keys=True) for section in sections],
+        **_quality(sections),
     }
+
+
+def _quality(sections: Sequence[Section]) -> dict[str, list[Any]]:
+    """Quality numbers as columns: NaN where a section has none, lines of text joined by ``; ``."""
+    columns: dict[str, list[Any]] = {}
+    for key in dict.fromkeys(key for section in sections for key in section.qc):
+        values = [section.qc.get(key) for section in sections]
+        if all(value is None or isinstance(value, int | float) for value in values):
+            # Whole numbers stay so where no section lacks its own.
+            whole = all(isinstance(value, int) for value in values)
+            columns[key] = values if whole else [np.nan if v is None else float(v) for v in values]
+        else:
+            columns[key] = ["; ".join(v) if isinstance(v, list) else str(v or "") for v in values]
+    return columns
 
 
 def _sums(brain: Brain) -> NDArray[np.int64] | None:

@@ -74,12 +74,20 @@ def _elements(brain: Brain) -> None:
 
 
 def _sections(brain: Brain) -> None:
+    from teramind_data.qc.table import gaps
+
     print(f"sections    {brain.n_sections}")
+    missing = gaps(brain)
     for section in brain.sections:
+        if section.index in missing:
+            print(f"      gap of {missing[section.index]:g} um, {brain.z_spacing_um:g} um is usual")
         quality = section.qc
         detail = ""
         if "transcripts" in quality:
             detail = f"  {quality['transcripts']:>12,} transcripts, {quality['transcripts_in_tissue']:.1%} in tissue"
+        flagged = len(quality.get("flags", ()))
+        if flagged:
+            detail += f"  {flagged} flag{'s' if flagged > 1 else ''} (teramind-data qc)"
         print(f"  {section.index:>3} {section.name:<24} z {section.z_um:>9g} um{detail}")
     for left in brain.provenance.get("excluded", ()):
         print(f"  left out: {left['name']} ({left['reason']})")

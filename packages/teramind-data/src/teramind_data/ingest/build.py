@@ -15,12 +15,12 @@ from typing import Any, Literal
 from numpy.typing import NDArray
 
 from teramind_data.errors import InputError, OutputExistsError, RemoteError, TeramindError
-from teramind_data.geometry import BIN_PX
 from teramind_data.ingest import tasks
 from teramind_data.ingest.annotate import Annotation, WriteRegions, read_annotation
 from teramind_data.ingest.measure import Measured, collect, measure
 from teramind_data.ingest.plan import IngestConfig, Plan, make_plan
 from teramind_data.ingest.provenance import provenance, section_registration, section_source
+from teramind_data.ingest.quality import sections_with_quality
 from teramind_data.ingest.run import Runner, Serial, runner
 from teramind_data.ingest.scratch import scratch_folder
 from teramind_data.store import (
@@ -127,8 +127,8 @@ def _write(measured: Measured, run: _Run, fresh: bool) -> Brain:
         _write_expression(measured, writer, target, run.where)
         if not writer.has_molecules:
             writer.write_molecules(_sorted_molecules(measured))
-        areas = _write_labels(measured, writer, target, run)
-        writer.set_sections(_sections(measured, run, areas))
+        _write_labels(measured, writer, target, run)
+        writer.set_sections(sections_with_quality(measured, writer.url, run.where, _of_regions(run)))
         _write_elements(measured, writer.url)
         return writer.finish()
     except RemoteError:
@@ -196,17 +196,16 @@ def _sorted_molecules(measured: Measured) -> Iterator[tuple[int, NDArray[Any], N
             yield index, batch.y, batch.x, batch.gene
 
 
-def _write_labels(
-    measured: Measured, writer: BrainWriter, target: tasks.Target, run: _Run
-) -> dict[int, tasks.TissueArea]:
-    """Tissue and, where given, regions; returns how much tissue each section has."""
+def _write_labels(measured: Measured, writer: BrainWriter, target: tasks.Target, run: _Run) -> None:
+    """Tissue and, where given, regions."""
     plan = measured.plan
     indices = [section.index for section in plan.sections]
     if "tissue" not in writer.names:
         writer.add_labels("tissue", "uint8")
     density = tuple(section.density for section in measured.sections)
     task = tasks.WriteTissue(target, run.scratch, density, plan.pixel_size_um, measured.limits)
-    areas = dict(collect(run.where, task, indices, ("tissue", "sections")))
+    for _ in collect(run.where, task, indices, ("tissue", "sections")):
+        pass
     if run.annotation is not None:
         legend = run.annotation.legend
         if "regions" not in writer.names:
@@ -214,33 +213,14 @@ def _write_labels(
         regions = WriteRegions(target, run.annotation)
         for _ in collect(run.where, regions, indices, ("regions", "sections")):
             pass
-    return areas
 
 
-def _sections(measured: Measured, run: _Run, areas: dict[int, tasks.TissueArea]) -> tuple[Section, ...]:
-    """The sections with their quality numbers."""
-    out = []
-    for section, laid, own in zip(measured.plan.sections, measured.laid, measured.sections, strict=True):
-        stored, tissue = int(own.counts.sum()), areas[section.index]
-        area = float(tissue.bins * (BIN_PX * measured.plan.pixel_size_um) ** 2)
-        numbers = {
-            "transcripts_in_file": laid.count.rows,
-            "transcripts_controls": laid.count.controls,
-            "transcripts_not_finite": laid.count.not_finite,
-            "transcripts_no_gene": laid.count.no_gene,
-            "transcripts_other_planes": laid.count.other_planes,
-            "transcripts": stored,
-            "transcripts_left_out": laid.placed - stored,
-            "transcripts_in_tissue": tissue.molecules / stored if stored else 0.0,
-            "tissue_um2": area,
-            "density_per_um2": tissue.molecules / area if area else 0.0,
-            **measured.medians(section.index),
-        }
-        if run.annotation is not None:
-            numbers["transcripts_in_regions"] = run.annotation.sections[section.index].share
-        source, registration = section_source(section), section_registration(section)
-        out.append(Section(section.index, section.name, section.z_um, source, registration, numbers))
-    return tuple(out)
+def _of_regions(run: _Run) -> dict[int, dict[str, float]]:
+    """What the annotation says of each section's quality."""
+    if run.annotation is None:
+        return {}
+    shares = enumerate(run.annotation.sections)
+    return {index: {"transcripts_in_regions": section.share} for index, section in shares}
 
 
 def _write_elements(measured: Measured, url: str) -> None:

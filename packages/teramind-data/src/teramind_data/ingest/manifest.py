@@ -13,7 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from teramind_data.errors import InputError, MissingInputError, OutputExistsError
 from teramind_data.ingest.annotation_entries import AtlasEntry, CellsEntry, RegionsEntry
@@ -95,11 +95,13 @@ class SectionEntry(_Strict):
     atlas_depth_um: Finite | None = None
     exclude: str | None = None
 
-    @model_validator(mode="after")
-    def _reason(self) -> SectionEntry:
-        if self.exclude is not None and not self.exclude.strip():
-            raise ValueError("exclude needs a reason")
-        return self
+    @field_validator("exclude", mode="before")
+    @classmethod
+    def _reason(cls, value: object) -> object:
+        # A bare `exclude:` is null in YAML: taken as "not excluded" it would let a bad section in unnoticed.
+        if not (isinstance(value, str) and value.strip()):
+            raise ValueError("exclude needs a reason, a few words; leave the key out to keep the section")
+        return value
 
     @property
     def title(self) -> str:
@@ -151,7 +153,8 @@ class Manifest(_Strict):
         for before, after, entry in zip(z, z[1:], self.kept[1:], strict=False):
             if after <= before:
                 raise ValueError(
-                    f"sections: duplicate z: {entry.title} is at {after:g} um as the section before it"
+                    f"sections: duplicate z: {entry.title} is at {after:g} um as the section before it; "
+                    "give it its own z_um, or exclude it and say why"
                     if after == before
                     else f"sections: z of {entry.title} is {after:g} um, not above {before:g} um before it"
                 )

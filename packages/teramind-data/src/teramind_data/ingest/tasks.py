@@ -254,14 +254,6 @@ class WriteExpression:
 
 
 @dataclass(frozen=True)
-class TissueArea:
-    """Bins of tissue in a section, and molecules in them."""
-
-    bins: int
-    molecules: int
-
-
-@dataclass(frozen=True)
 class WriteTissue:
     """Finds a section's tissue from its molecules and the stored DAPI, and writes it."""
 
@@ -271,7 +263,7 @@ class WriteTissue:
     pixel_size_um: float
     limits: Limits
 
-    def __call__(self, z: int) -> TissueArea:
+    def __call__(self, z: int) -> None:
         """Write one section."""
         writer, density = self.target.writer("tissue"), self.density[z]
         brain = open_brain(self.target.url, incomplete=True)
@@ -279,12 +271,6 @@ class WriteTissue:
         mask = _tissue(self.scratch, z, density, dapi, self.pixel_size_um, self.limits)
         for _, box in (unit for unit in writer.shards("tissue") if unit[0] == z):
             writer.write("tissue", z, box, mask.read(box.y0, box.y1)[:, box.x0 : box.x1])
-        bins = molecules = 0
-        for y0, y1 in strips(mask.shape[0], self.limits.strip_rows(mask.shape[1])):
-            part = mask.read(y0, y1) != 0
-            bins += int(part.sum())
-            molecules += int(density.read(y0, y1)[part].sum(dtype=np.int64))
-        return TissueArea(bins, molecules)
 
     def _stain(self, brain: Brain, writer: BrainWriter, z: int) -> Rows:
         """Mean of DAPI in each bin, from the shards as written (so that a continued run sees the same)."""
