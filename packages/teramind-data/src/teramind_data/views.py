@@ -16,6 +16,7 @@ from teramind_data.errors import InputError, MissingInputError, StoreError
 from teramind_data.geometry import Box
 from teramind_data.mirror import read_spatialdata
 from teramind_data.store import Brain, Location
+from teramind_data.store.schema import CELL_TABLE, cells_element
 
 if TYPE_CHECKING:
     import dask.array
@@ -95,8 +96,9 @@ def to_spatialdata(brain: Brain, section: int | None = None) -> spatialdata.Spat
     section, is in memory. ``SpatialData.path`` is the store, so that elements can be added to it; of a remote store it
     is None, and images that teramind did not write are left out.
 
-    With ``section``, images are ``(c, y, x)``, labels ``(y, x)``, points have no z, and there is no table: what of
-    SpatialData works on planes only (polygons of labels, spatialdata-plot) works on these. Coordinates are the same um.
+    With ``section``, images are ``(c, y, x)``, labels ``(y, x)``, points have no z, cells are the section's own, and
+    there is no section table: what of SpatialData works on planes only (polygons of labels, spatialdata-plot) works on
+    these. Coordinates are the same um.
 
     Raises:
         StoreError: where the store is not complete, or SpatialData cannot read it.
@@ -134,7 +136,23 @@ def _section(brain: Brain, data: spatialdata.SpatialData, section: int) -> spati
     points = {name: _points(brain, frame, section) for name, frame in data.points.items()}
     images = {name: elements[name] for name in brain.images}
     labels = {name: elements[name] for name in brain.labels}
-    return SpatialData(images=images, labels=labels, points=points)
+    name = cells_element(section)
+    if name not in data.shapes or CELL_TABLE not in data.tables:
+        return SpatialData(images=images, labels=labels, points=points)
+    tables = {CELL_TABLE: _cells(data.tables[CELL_TABLE], name)}
+    shapes = {name: data.shapes[name]}
+    return SpatialData(images=images, labels=labels, points=points, shapes=shapes, tables=tables)
+
+
+def _cells(table: Any, element: str) -> Any:
+    """The rows of a section's cells."""
+    from spatialdata.models import TableModel
+
+    keys = table.uns[TableModel.ATTRS_KEY]
+    chosen = table[table.obs[keys["region_key"]] == element].copy()
+    chosen.obs[keys["region_key"]] = chosen.obs[keys["region_key"]].cat.remove_unused_categories()
+    chosen.uns[TableModel.ATTRS_KEY] = {**keys, "region": [element]}
+    return chosen
 
 
 def _plane(element: Any, section: int, um: float) -> Any:

@@ -14,9 +14,11 @@ from typing import Any, Literal
 
 from numpy.typing import NDArray
 
+from teramind_data.cell_elements import SectionCells, write_cells
 from teramind_data.errors import InputError, OutputExistsError, RemoteError, TeramindError
 from teramind_data.ingest import tasks
 from teramind_data.ingest.annotate import Annotation, WriteRegions, read_annotation
+from teramind_data.ingest.cells import cell_notes, read_cells
 from teramind_data.ingest.measure import Measured, collect, measure
 from teramind_data.ingest.plan import IngestConfig, Plan, make_plan
 from teramind_data.ingest.provenance import provenance, section_registration, section_source
@@ -70,8 +72,9 @@ def ingest(config: IngestConfig) -> tuple[Outcome, Brain]:
             measured = measure(plan, folder, run, where)
             # An annotation that does not fit is refused before the store is begun.
             annotation = read_annotation(measured, folder, where)
+            cells = read_cells(measured, folder, where)
             fresh = state in ("absent", "empty")
-            return "written", _write(measured, _Run(run, folder, where, annotation), fresh)
+            return "written", _write(measured, _Run(run, folder, where, annotation, cells), fresh)
         finally:
             tasks.release()
 
@@ -109,13 +112,21 @@ def _check_key(config: IngestConfig, plan: Plan, complaint: str) -> None:
 
 
 class _Run:
-    """This run: its name, where it puts what does not outlive it, where its tasks run, and the regions it read."""
+    """This run: its name, where it puts what does not outlive it, where its tasks run; regions and cells it read."""
 
-    def __init__(self, name: str, scratch: Path, where: Runner, annotation: Annotation | None) -> None:
+    def __init__(
+        self,
+        name: str,
+        scratch: Path,
+        where: Runner,
+        annotation: Annotation | None,
+        cells: tuple[SectionCells, ...] | None,
+    ) -> None:
         self.name = name
         self.scratch = scratch
         self.where = where
         self.annotation = annotation
+        self.cells = cells
 
 
 def _write(measured: Measured, run: _Run, fresh: bool) -> Brain:
@@ -128,8 +139,8 @@ def _write(measured: Measured, run: _Run, fresh: bool) -> Brain:
         if not writer.has_molecules:
             writer.write_molecules(_sorted_molecules(measured))
         _write_labels(measured, writer, target, run)
-        writer.set_sections(sections_with_quality(measured, writer.url, run.where, _of_regions(run)))
-        _write_elements(measured, writer.url)
+        writer.set_sections(sections_with_quality(measured, writer.url, run.where, _known(run)))
+        _write_elements(measured, run, writer.url)
         return writer.finish()
     except RemoteError:
         # The input may well be good: what is there is continued by the next run.
@@ -145,6 +156,7 @@ def _begin(measured: Measured, run: _Run) -> BrainWriter:
     plan, config = measured.plan, measured.plan.config
     names = tuple(section.name for section in plan.sections)
     notes = [] if run.annotation is None else run.annotation.notes(names)
+    notes += cell_notes(plan, run.cells)
     spec = BrainSpec(
         kind="atlas",
         canvas=measured.canvas,
@@ -215,18 +227,22 @@ def _write_labels(measured: Measured, writer: BrainWriter, target: tasks.Target,
             pass
 
 
-def _of_regions(run: _Run) -> dict[int, dict[str, float]]:
-    """What the annotation says of each section's quality."""
-    if run.annotation is None:
-        return {}
-    shares = enumerate(run.annotation.sections)
-    return {index: {"transcripts_in_regions": section.share} for index, section in shares}
+def _known(run: _Run) -> dict[int, dict[str, float]]:
+    """What annotation and cells say of each section's quality."""
+    found: dict[int, dict[str, float]] = {}
+    for index, section in enumerate(run.annotation.sections if run.annotation is not None else ()):
+        found.setdefault(index, {})["transcripts_in_regions"] = section.share
+    for own in run.cells or ():
+        found.setdefault(own.section, {}).update(own.numbers)
+    return found
 
 
-def _write_elements(measured: Measured, url: str) -> None:
+def _write_elements(measured: Measured, run: _Run, url: str) -> None:
     from teramind_data.elements import write_points, write_sections_table
 
     # An earlier run that was stopped may have left either.
     write_points(url, overwrite=True)
     excluded = provenance(measured)["excluded"]
     write_sections_table(url, measured.counts, excluded=excluded, overwrite=True)
+    if run.cells is not None:
+        write_cells(url, run.cells)

@@ -16,6 +16,7 @@ from teramind_data.errors import InputError, MissingInputError, RegistrationErro
 from teramind_data.ingest import merscope
 from teramind_data.ingest.annotation_entries import AtlasEntry
 from teramind_data.ingest.atlas import check_volume
+from teramind_data.ingest.cell_files import CellFiles, find_cells
 from teramind_data.ingest.images import ImageSource
 from teramind_data.ingest.images.source import size_and_hash
 from teramind_data.ingest.manifest import (
@@ -75,6 +76,7 @@ class PlannedSection:
     images: Mapping[str, ImageSource]
     registration: Path | None
     to_image: Transform
+    cells: CellFiles | None = None
 
     @property
     def name(self) -> str:
@@ -239,7 +241,15 @@ def _section(
         registration, direction, folder.micron_to_mosaic, pixel, manifest.origin_um or (0.0, 0.0)
     )
     _check_scale(to_image, shapes[stains[0]], file or folder.micron_to_mosaic_file)
-    return PlannedSection(index, entry, manifest.z_positions()[index], folder, images, file, to_image)
+    z_um = manifest.z_positions()[index]
+    return PlannedSection(index, entry, z_um, folder, images, file, to_image, _cells(manifest, folder))
+
+
+def _cells(manifest: Manifest, folder: SectionFolder) -> CellFiles | None:
+    """The section's files of cells, unless the manifest will not have them; outlines of the images' plane."""
+    if manifest.cells == "none":
+        return None
+    return find_cells(folder.path, manifest.cells, None if manifest.z_plane == "max" else manifest.z_plane)
 
 
 def _check_scale(to_image: Transform, shape: tuple[int, int], file: Path) -> None:
@@ -288,6 +298,7 @@ def _inputs(
         files += [folder.transcripts, folder.micron_to_mosaic_file]
         files += [file for source in section.images.values() for file in source.files]
         files += [file for file in optional if file is not None]
+        files += () if section.cells is None else section.cells.files
     files += annotation
     unique = dict.fromkeys(files)  # a file may hold all stains
     return tuple(InputFile(file.relative_to(raw).as_posix(), *size_and_hash(file)) for file in unique)

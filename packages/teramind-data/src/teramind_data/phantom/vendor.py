@@ -243,7 +243,7 @@ def soma_outlines(files: SectionFiles) -> np.ndarray:
 def write_boundaries(folder: Path, files: SectionFiles) -> None:
     """`cell_boundaries.parquet`: a multipolygon in um for each cell and z plane, the vendor's columns."""
     import geopandas  # type: ignore[import-untyped]
-    import shapely  # type: ignore[import-untyped]
+    import shapely
 
     polygons = shapely.polygons(soma_outlines(files))
     multi = shapely.multipolygons(polygons[:, None]) if len(polygons) else np.zeros(0, object)

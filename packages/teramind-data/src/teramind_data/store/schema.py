@@ -14,7 +14,7 @@ from teramind_data.errors import InputError, StoreError
 from teramind_data.geometry import BIN_PX
 from teramind_data.panel import Panel
 
-__all__ = ["SCHEMA_VERSION", "BrainSpec", "ImageSpec", "Section"]
+__all__ = ["CELL_TABLE", "SCHEMA_VERSION", "BrainSpec", "ImageSpec", "Section", "cells_element"]
 
 #: Raised when a reader of the earlier number would misread the store.
 SCHEMA_VERSION = 1
@@ -22,8 +22,16 @@ SCHEMA_VERSION = 1
 #: Spacing in um of a brain of one section, where there is nothing to take a median of.
 _DEFAULT_SPACING_UM = 200.0
 
+#: Table of all cells, which annotates the outlines of every section.
+CELL_TABLE = "cells"
+
 Reduce = Literal["mean", "sum", "mode"]
 Kind = Literal["atlas", "expression", "generated"]
+
+
+def cells_element(section: int) -> str:
+    """Name of the element with the outlines of a section's cells."""
+    return f"cells_{section:03d}"
 
 
 @dataclass(frozen=True)
