@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
-__all__ = ["FsspecObjects", "LocalObjects", "Objects", "StoredObject", "objects_at"]
+from teramind_data.store.remote import filesystem, remote_errors
+
+__all__ = ["LocalObjects", "Objects", "RemoteObjects", "StoredObject", "objects_at"]
 
 #: Bytes held at once for one request.
 BLOCK = 1 << 20
@@ -41,13 +43,14 @@ class Objects(Protocol):
     def open(self, key: str) -> StoredObject | None:
         """The object of this key, or None where there is none (folders are no objects).
 
-        ``key`` is ``/``-separated without empty, ``.`` and ``..`` segments.
+        ``key`` is ``/``-separated without empty, ``.`` and ``..`` segments. OSError or RemoteError where it is there
+        and cannot be read, or where that is unknown.
         """
 
 
 def objects_at(url: str) -> Objects:
     """The objects below a local path or any URL that fsspec knows."""
-    return FsspecObjects(url) if "://" in url else LocalObjects(Path(url))
+    return RemoteObjects(url) if "://" in url else LocalObjects(Path(url))
 
 
 @dataclass
@@ -96,8 +99,9 @@ class LocalObjects:
 
 
 @dataclass
-class _FsspecFile:
+class _RemoteFile:
     fs: Any
+    url: str
     path: str
     size: int
     tag: str
@@ -105,7 +109,8 @@ class _FsspecFile:
     def blocks(self, start: int, stop: int) -> Iterator[bytes]:
         while start < stop:
             end = min(start + REMOTE_BLOCK, stop)
-            data = bytes(self.fs.cat_file(self.path, start=start, end=end))
+            with remote_errors(self.url):
+                data = bytes(self.fs.cat_file(self.path, start=start, end=end))
             if len(data) != end - start:
                 raise OSError(f"object became shorter while it was read: {self.path}")
             yield data
@@ -115,23 +120,23 @@ class _FsspecFile:
         """Nothing is held between requests."""
 
 
-class FsspecObjects:
+class RemoteObjects:
     """Objects below a URL: ``s3://``, ``memory://``, ..."""
 
     def __init__(self, url: str) -> None:
-        import fsspec
-
-        self.fs, root = fsspec.core.url_to_fs(url)
-        self.root = str(root).rstrip("/")
+        self.url = url
+        self.fs, root = filesystem(url)
+        self.root = root.rstrip("/")
 
     def open(self, key: str) -> StoredObject | None:
         """See ``Objects``."""
         path = f"{self.root}/{key}"
         try:
-            info = self.fs.info(path)
+            with remote_errors(self.url):
+                info = self.fs.info(path)
         except (FileNotFoundError, NotADirectoryError):
             return None
         if info.get("type") != "file":
             return None
         tag = str(info.get("ETag") or info.get("LastModified") or info.get("created") or "").strip('"')
-        return _FsspecFile(self.fs, path, int(info["size"]), f"{tag}-{info['size']:x}")
+        return _RemoteFile(self.fs, self.url, path, int(info["size"]), f"{tag}-{info['size']:x}")

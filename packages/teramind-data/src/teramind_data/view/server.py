@@ -19,7 +19,7 @@ from socketserver import TCPServer
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
-from teramind_data.errors import InputError, MissingInputError
+from teramind_data.errors import InputError, MissingInputError, RemoteError
 from teramind_data.store import Brain
 from teramind_data.view.describe import PAGE_FOLDER, describe, mount_name
 from teramind_data.view.objects import StoredObject, objects_at
@@ -183,7 +183,7 @@ class _Handler(BaseHTTPRequestHandler):
         except PermissionError:
             self._text(HTTPStatus.FORBIDDEN, "no permission to read this object")
             return
-        except OSError as error:
+        except (OSError, RemoteError) as error:
             self._text(HTTPStatus.BAD_GATEWAY, f"the store could not be read: {error}")
             return
         if found is None:
@@ -257,7 +257,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self.wfile.write(block)
         except ConnectionError:
             self.close_connection = True  # nobody listens any more
-        except OSError as error:
+        except (OSError, RemoteError) as error:
             # The length is announced: breaking off is the only way left to say that it went wrong.
             self.close_connection = True
             print(f"error: {self.path}: {error}", file=sys.stderr, flush=True)
