@@ -22,7 +22,8 @@ async function fingerprint() {
 /** Name, version and licence text of every package that has code in the bundle. */
 async function licences(inputs) {
   const folders = new Set();
-  for (const input of Object.keys(inputs)) {
+  for (const [input, { bytesInOutput }] of Object.entries(inputs)) {
+    if (bytesInOutput === 0) continue;
     const found = input.match(/^(.*node_modules\/(?:@[^/]+\/)?[^/]+)\//);
     if (found) folders.add(found[1]);
   }
@@ -31,6 +32,7 @@ async function licences(inputs) {
     const { name, version, license } = JSON.parse(await readFile(path.join(here, folder, "package.json"), "utf8"));
     const files = (await readdir(path.join(here, folder))).filter((file) => /^(licen[cs]e|notice|copying)/i.test(file));
     const texts = await Promise.all(files.sort().map((file) => readFile(path.join(here, folder, file), "utf8")));
+    if (texts.length === 0) throw new Error(`${name} has code in the bundle and no licence file`);
     parts.push(`${"=".repeat(78)}\n${name} ${version} (${license})\n\n${texts.join("\n").trim()}`);
   }
   return `${parts.join("\n\n")}\n`;
@@ -49,6 +51,7 @@ const { metafile } = await build({
   target: "es2022",
   charset: "utf8",
   legalComments: "none",
+  alias: { "@vivjs/loaders": "./src/viv-loaders.js" },
   define: { "process.env.NODE_ENV": '"production"' },
   banner: { js: `/* built from sources ${stamp}; licences in LICENSES.txt */` },
   metafile: true,
@@ -56,5 +59,4 @@ const { metafile } = await build({
 });
 await cp(path.join(here, "src/index.html"), path.join(out, "index.html"));
 await cp(path.join(here, "src/viewer.css"), path.join(out, "viewer.css"));
-await writeFile(path.join(out, "LICENSES.txt"), await licences(metafile.inputs));
-if (process.env.META) await writeFile(process.env.META, JSON.stringify(metafile));
+await writeFile(path.join(out, "LICENSES.txt"), await licences(Object.values(metafile.outputs)[0].inputs));

@@ -36,7 +36,6 @@ class Viewer {
       viewState: this.viewState,
       onViewStateChange: ({ viewState }) => this.move(viewState),
       onHover: ({ coordinate }) => this.hover(coordinate),
-      onAfterRender: () => this.rendered(),
       onError: (error) => this.fail(error),
       getCursor: ({ isDragging }) => (isDragging ? "grabbing" : "crosshair"),
       layers: [],
@@ -91,7 +90,8 @@ class Viewer {
         return { channel, total: data.reduce((sum, value) => sum + value, 0) };
       }),
     );
-    return totals.sort((a, b) => b.total - a.total).slice(0, 3).map(({ channel }) => channel);
+    const most = totals.sort((a, b) => b.total - a.total).slice(0, 3);
+    return most.filter(({ total }, rank) => rank === 0 || total > 0).map(({ channel }) => channel);
   }
 
   get channels() {
@@ -196,7 +196,6 @@ class Viewer {
   draw() {
     const pyramid = this.pyramids.get(this.image?.name);
     if (!pyramid) return;
-    body.dataset.state = "loading";
     const { image, channels, selections, z } = this;
     const layers = [];
     if (channels.length > 0) {
@@ -209,13 +208,18 @@ class Viewer {
     this.deck.setProps({ viewState: this.viewState, layers });
     this.controls.scale();
     this.remember();
+    this.settle();
   }
 
-  rendered() {
-    if (this.image && this.reading.pending === 0 && this.deck.props.layers.every((layer) => layer.isLoaded)) {
-      body.dataset.state = "ready";
-    }
-    this.progress();
+  /** Look at every frame whether all is drawn, until it is. (deck.gl does not say when its last layer is.) */
+  settle() {
+    body.dataset.state = "loading";
+    cancelAnimationFrame(this.frame);
+    this.frame = requestAnimationFrame(() => {
+      const loaded = this.deck.isInitialized && this.deck.props.layers.every((layer) => layer.isLoaded);
+      if (!loaded || this.reading.pending > 0 || this.deck.needsRedraw()) this.settle();
+      else body.dataset.state = "ready";
+    });
   }
 
   progress() {

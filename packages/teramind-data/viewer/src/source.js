@@ -6,11 +6,10 @@
 import * as zarr from "zarrita";
 
 import { CheckedCrc32c } from "./crc32c.js";
+import { SIGNAL_ABORTED } from "./viv-loaders.js";
 
 zarr.registry.set("crc32c", () => CheckedCrc32c);
 
-/** What Viv expects to be thrown when a tile is no longer wanted. */
-const ABORTED = "__vivSignalAborted";
 const CACHE_BYTES = 256 * 2 ** 20;
 /** Ranges of a shard that are closer than this are fetched as one. */
 const COALESCE_BYTES = 64 * 2 ** 10;
@@ -206,7 +205,7 @@ export class LevelSource {
   }
 
   async getTile({ x, y, selection, signal }) {
-    if (signal?.aborted) throw ABORTED;
+    if (signal?.aborted) throw SIGNAL_ABORTED;
     const span = (index, end) => [index * this.tileSize, Math.min((index + 1) * this.tileSize, end)];
     const [rows, columns] = [span(y, this.height), span(x, this.width)];
     if (rows[0] >= rows[1] || columns[0] >= columns[1]) return { data: new Uint8Array(0), width: 0, height: 0 };
