@@ -52,8 +52,12 @@ SIZES = [
     Size(gene_slices=16),
     Size(patch=64),
     Size(gene_slices=1, patch=128),
+    Size(stains=1),
     Size(gene_slices=1, stains=3),
 ]
+#: The rest of the specification's variants take a minute or two.
+LARGE = [Size(s, p) for p in (64, 128) for s in (1, 4, 8, 16) if (s, p) not in ((4, 64), (1, 128))]
+EVERY = [*SIZES, *(pytest.param(size, marks=pytest.mark.soak) for size in LARGE)]
 
 
 @pytest.fixture(autouse=True)
@@ -128,10 +132,10 @@ def close(found: torch.Tensor, expected: torch.Tensor, tolerance: float = 1e-5) 
 
 
 @pytest.mark.parametrize("fold_z", [False, True], ids=["conv3d", "folded"])
-@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize("size", EVERY, ids=str)
 def test_forward(size: Size, fold_z: bool) -> None:
     plain, network = both(size, fold_z=fold_z)
-    crops = 2 if size.patch < 128 else 1
+    crops = 2 if size.patch * size.gene_slices <= 512 else 1
     x = normal(crops * 4, size.stains * size.image_slices, size.patch, size.patch)
     counts = random_counts(crops * 4, size.gene_slices, size.genes, size.bins, size.bins)
     t = torch.tensor([3, 870])[:crops]

@@ -11,6 +11,7 @@ from teramind_model.commands import (
     export_checkpoint,
     generate,
     import_checkpoint,
+    info,
     train,
 )
 
@@ -21,7 +22,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for command in (train, generate, attention, export, import_checkpoint, export_checkpoint):
+for command in (train, generate, attention, info, export, import_checkpoint, export_checkpoint):
     command.register(app)
 
 

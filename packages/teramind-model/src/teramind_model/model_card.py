@@ -43,11 +43,14 @@ def model_card(info: ModelInfo) -> str:
         "",
     ]
     lineage = info.training.get("lineage", [])
-    lines += [_stage(i, stage) for i, stage in enumerate(lineage, start=1)] or ["No training is recorded."]
+    lines += [stage_line(i, stage) for i, stage in enumerate(lineage, start=1)] or [
+        "No training is recorded."
+    ]
     return "\n".join([*lines, "", _LIMITS])
 
 
-def _stage(number: int, stage: dict[str, Any]) -> str:
+def stage_line(number: int, stage: dict[str, Any]) -> str:
+    """One stage of a checkpoint's lineage as a numbered line."""
     if "imported_from" in stage:
         return f"{number}. Converted from published weights ({stage['imported_from']})."
     names = ", ".join(atlas["name"] for atlas in stage.get("data", []))

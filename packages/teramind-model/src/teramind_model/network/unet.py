@@ -23,6 +23,7 @@ from teramind_model.network.collage import collage
 from teramind_model.network.config import NetworkConfig
 from teramind_model.network.gene_gene import GeneFeatures, GeneGeneBlock
 from teramind_model.network.gene_morph import GeneMorphAttention, ImageAttention
+from teramind_model.network.recompute import Recomputable
 
 _LEVELS = 4
 _BLOCKS = 2
@@ -94,7 +95,7 @@ class Encoded(NamedTuple):
     skips: tuple[Tensor, ...]
 
 
-class Stage(nn.Module):
+class Stage(Recomputable):
     """A residual block on ``concat(features, genes)`` and, at the 16 x 16 level, gene-morph attention."""
 
     def __init__(self, config: UNetShape, c_in: int, level: int) -> None:
@@ -107,6 +108,9 @@ class Stage(nn.Module):
 
     def forward(self, inputs: tuple[Tensor, ...], genes: Tensor, time: Tensor) -> Tensor:
         """``inputs`` and ``genes`` are ``(b, y, x, z, c)`` maps at one resolution."""
+        return self.maybe_recomputed(self._run, inputs, genes, time)
+
+    def _run(self, inputs: tuple[Tensor, ...], genes: Tensor, time: Tensor) -> Tensor:
         h = self.block(_concat(*inputs, genes), time)
         return h if self.attention is None else self.attention(h, genes)
 
@@ -115,7 +119,7 @@ def _attention(width: int, gene_width: int) -> nn.Module:
     return GeneMorphAttention(width, gene_width) if gene_width else ImageAttention(width)
 
 
-class EncoderLevel(nn.Module):
+class EncoderLevel(Recomputable):
     """A down block (but for the first level), then two stages."""
 
     def __init__(self, config: UNetShape, level: int) -> None:
@@ -129,7 +133,7 @@ class EncoderLevel(nn.Module):
         """Every output in turn; each is a skip and the last goes on."""
         outputs = []
         if self.down is not None:
-            h = self.down(h, time)
+            h = self.maybe_recomputed(self.down, h, time)
             outputs.append(h)
         for stage in self.stages:
             h = stage((h,), genes, time)
@@ -137,7 +141,7 @@ class EncoderLevel(nn.Module):
         return outputs
 
 
-class DecoderLevel(nn.Module):
+class DecoderLevel(Recomputable):
     """Three stages on skips, then an up block (but for the last level)."""
 
     def __init__(self, config: UNetShape, level: int, c_in: int, skips: tuple[int, ...]) -> None:
@@ -153,7 +157,7 @@ class DecoderLevel(nn.Module):
         """Takes its skips off the end of ``skips``."""
         for stage in self.stages:
             h = stage((h, skips.pop()), genes, time)
-        return h if self.up is None else self.up(h, time)
+        return h if self.up is None else self.maybe_recomputed(self.up, h, time)
 
 
 def _plain_block(config: UNetShape, width: int, resample: Callable[[Tensor], Tensor] = identity) -> ResBlock:
@@ -163,7 +167,7 @@ def _plain_block(config: UNetShape, width: int, resample: Callable[[Tensor], Ten
     )
 
 
-class Middle(nn.Module):
+class Middle(Recomputable):
     """Residual block on ``concat(h, g_0)``, gene-morph attention, residual block."""
 
     def __init__(self, config: UNetShape) -> None:
@@ -177,6 +181,9 @@ class Middle(nn.Module):
 
     def forward(self, h: Tensor, genes: Tensor, time: Tensor) -> Tensor:
         """``h`` and ``genes`` are ``(b, P/8, P/8, z, c)``."""
+        return self.maybe_recomputed(self._run, h, genes, time)
+
+    def _run(self, h: Tensor, genes: Tensor, time: Tensor) -> Tensor:
         h = self.attention(self.block_in(_concat(h, genes), time), genes)
         return self.block_out(h, time)
 
