@@ -14,9 +14,11 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from teramind_data.console import run_cli
+from teramind_data.errors import InputError
 from teramind_model.checkpoint import load_checkpoint, save_checkpoint
 from teramind_model.cli import app
-from teramind_model.describe import preset_network
+from teramind_model.describe import describe_network, describe_training_memory, preset_network
+from teramind_model.methods.registry import find_method, method_names
 from teramind_model.network import NetworkConfig, TeraMind
 from teramind_model.network.cost import count_work, meta_model
 from teramind_model.network.recompute import recompute_blocks
@@ -170,6 +172,18 @@ def test_info_in_words(capsys: pytest.CaptureFixture[str]) -> None:
     assert all(gene in shown for gene in load_checkpoint("phantom").panel)
     assert run("info", "phantom", "--preset", "main") == 2
     assert "give a checkpoint or --preset" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", [name for name in method_names() if name != "tera-mind"])
+def test_other_methods_are_described_too(name: str) -> None:
+    shape = find_method(name).shape({"genes": 5, "stains": 2, "channels": 8, "patch": 32, "time_width": 16})
+    found = describe_network(shape, 3, name)
+    parts = found["parameters"]
+    assert parts.pop("total") == sum(parts.values()) > 0
+    assert found["receptive_halo_px"]["generation"] == 64 + shape.halo
+    assert found["flop"]["tile_alone"] > 0
+    with pytest.raises(InputError, match="paper's network only"):
+        describe_training_memory(shape, 1)
 
 
 def test_info_of_training_memory(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

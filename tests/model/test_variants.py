@@ -132,8 +132,8 @@ def test_a_tile_reads_half_a_patch_around_it_and_no_more(config: NetworkConfig) 
 def test_the_halo_of_several_steps() -> None:
     """(N - 1) P + P/2 = 48 px at P = 32 and two steps: the last pixel inside is read, the first outside is not."""
     config = NetworkConfig(3, 1, 1, 32, 2, (4, 3, 2), 8, dropout=0.0)
-    assert receptive_halo(64, 15) == 928
-    halo = receptive_halo(32, 2)
+    assert receptive_halo(NetworkConfig(229), 15) == 928
+    halo = receptive_halo(config, 2)
     assert halo == 48
     model = random_network(config).eval()
     x = torch.randn(1, 32, 128, generator=torch.Generator().manual_seed(3))

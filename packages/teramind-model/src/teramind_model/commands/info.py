@@ -82,19 +82,23 @@ def _network_lines(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
     parts = ", ".join(f"{name} {count / 1e6:.2f}" for name, count in parameters.items() if name != "total")
     yield "parameters", f"{parameters['total']:,} ({parts} M)"
     yield "", f"{_mib(size['float32'])} in float32, {_mib(size['half'])} in half precision"
-    n = found["network"]
-    widths = ", ".join(map(str, n["gene_widths"]))
-    yield (
-        "network",
-        f"n={n['genes']} genes, S={n['gene_slices']} gene slices to Z={n['image_slices']} image slices, "
-        f"k={n['stains']} stains, P={n['patch']} px, C={n['channels']} (gene stages {widths}; time {n['time_width']})"
-        + (", slices folded" if n["fold_z"] else ""),
-    )
+    n = dict(found["network"])
+    symbols = {
+        "genes": "n",
+        "gene_slices": "S",
+        "image_slices": "Z",
+        "stains": "k",
+        "patch": "P",
+        "channels": "C",
+    }
+    values = [f"{symbol}={n.pop(key)}" for key, symbol in symbols.items() if key in n]
+    yield "network", f"{found['method']}, {' '.join(values)}"
+    yield "", ", ".join(f"{key} {_plain(value)}" for key, value in n.items())
     halo = found["receptive_halo_px"]
     yield (
         "halo",
-        f"a {n['patch']}-px tile depends on {halo['one_step']} px around it in one step, on {halo['generation']} px "
-        f"in {halo['steps']}",
+        f"a {found['network']['patch']}-px tile depends on {halo['one_step']} px around it in one step, "
+        f"on {halo['generation']} px in {halo['steps']}",
     )
 
 
@@ -111,7 +115,10 @@ def _panel_lines(panel: dict[str, Any], all_genes: bool) -> Iterator[tuple[str, 
     yield "panel", f"{panel['genes']} genes: {', '.join(shown)}{more}"
 
 
-def _work_lines(flop: dict[str, dict[str, int]]) -> Iterator[tuple[str, str]]:
+def _work_lines(flop: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    if "tile_alone" in flop:
+        yield "work", f"{_gflop(flop['tile_alone'])} GFLOP forward, a tile and step by itself"
+        return
     plain, folded = flop["plain"], flop["folded"]
 
     def both(key: str) -> str:
@@ -147,6 +154,10 @@ def _history_lines(training: dict[str, Any], scores: dict[str, Any]) -> Iterator
         yield "history", "none recorded"
     for number, (name, value) in enumerate(scores.items()):
         yield ("scores" if number == 0 else ""), f"{name}: {value}"
+
+
+def _plain(value: object) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _mib(size: int) -> str:

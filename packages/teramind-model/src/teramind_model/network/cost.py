@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from teramind_data.geometry import BIN_PX
 from teramind_model.network.config import NetworkConfig
 from teramind_model.network.unet import TeraMind
 
-__all__ = ["Work", "count_work", "meta_model"]
+if TYPE_CHECKING:
+    from teramind_model.methods.protocol import Method, NetworkShape
+
+__all__ = ["Work", "count_tile", "count_work", "meta_model"]
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,17 @@ def count_work(config: NetworkConfig, *, fold_z: bool | None = None) -> Work:
             _count(lambda: model.encode(x, t, genes)),
             _count(lambda: model.decode(encoded, t, genes)),
         )
+
+
+def count_tile(method: Method, shape: NetworkShape) -> int:
+    """FLOP of one tile in one step made by itself, its halo included, by any method."""
+    edge = shape.patch + 2 * shape.halo
+    bins = edge // BIN_PX
+    with torch.device("meta"), torch.no_grad():
+        network = method.build(shape).eval()
+        x, t = torch.empty(1, shape.stains * shape.image_slices, edge, edge), torch.zeros(1)
+        counts = torch.empty(1, shape.gene_slices, shape.genes, bins, bins)
+        return _count(lambda: method.noise(network, x, t, counts))
 
 
 def _count(call: Callable[[], object]) -> int:
