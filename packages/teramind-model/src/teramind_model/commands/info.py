@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from teramind_model.methods.protocol import NetworkShape
 
 EPILOG = "Example: teramind-model info RUN. Before training: teramind-model info --preset main --training-memory 16"
 
@@ -44,6 +47,7 @@ def info(
 
     if (checkpoint is None) == (preset is None):
         raise InputError("give a checkpoint or --preset", expected="one of them")
+    network: NetworkShape
     if preset is not None:
         network = preset_network(preset)
         found: dict[str, Any] = {"preset": preset, **describe_network(network, steps)}
