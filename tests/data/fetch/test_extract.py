@@ -48,9 +48,10 @@ def test_archives_are_unpacked_beside_themselves(
 
 def test_only_the_checkpoint(run_fetch: Fetch, server: Server, tmp_path: Path) -> None:
     server.zenodo("1", {"main.zip": zipped(TILES)})
-    code, _, err = run_fetch("zenodo:1", tmp_path, "--yes", "--extract", "--member", "*.ckpt")
+    code, out, err = run_fetch("zenodo:1", tmp_path, "--yes", "--extract", "--member", "*.ckpt")
     assert code == 0, err
     assert set(files_in(tmp_path)) == {"main.zip", "main/gene/last.ckpt"}
+    assert str(tmp_path / "main" / "gene" / "last.ckpt") in out
     code, _, err = run_fetch("zenodo:1", tmp_path, "--yes", "--extract", "--member", "*.safetensors")
     assert code == 2
     assert "expected *.safetensors, found gene/0_256_0_256.npz, gene/last.ckpt, README.md" in err

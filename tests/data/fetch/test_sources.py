@@ -47,6 +47,22 @@ def test_a_zenodo_record_may_be_named_in_many_ways(text: str) -> None:
     assert resolve(text, Endpoints()) == ZenodoRecord("123", "https://zenodo.org")
 
 
+def test_a_file_of_a_record_is_taken_with_its_checksum(client: Client, server: Server) -> None:
+    server.zenodo("9", {"main part.zip": b"a", "b.zip": b"b"})
+    ends = Endpoints(zenodo=server.url)
+    source = resolve(f"{server.url}/records/9/files/main%20part.zip?download=1", ends)
+    assert source == ZenodoRecord("9", server.url, "main part.zip")
+    assert [(f.path, str(f.checksum)) for f in source.listing(client, EVERYTHING).files] == [
+        ("main part.zip", f"md5:{md5(b'a')}")
+    ]
+    with pytest.raises(MissingInputError, match="no such file"):
+        resolve(f"{server.url}/records/9/files/c.zip", ends).listing(client, EVERYTHING)
+
+
+def test_an_address_that_only_holds_a_doi_is_an_address() -> None:
+    assert isinstance(resolve("https://mirror/10.5281/zenodo.123/f.zip", Endpoints()), HttpFile)
+
+
 def test_the_papers_data_have_names() -> None:
     assert resolve("tera-mind", Endpoints()) == ZenodoRecord("14745019", "https://zenodo.org")
     raw = resolve("tera-mind-raw", Endpoints())

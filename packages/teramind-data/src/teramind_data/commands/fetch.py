@@ -42,6 +42,7 @@ Examples:
   teramind-data fetch https://HOST/FOLDER/ raw/ --include 'section_00*' --jobs 4
 """
 _SHOWN = 40
+_NAMED = 5  # as many unpacked files are named
 
 
 def fetch(
@@ -172,7 +173,9 @@ def _extract(listing: Listing, out: Path, members: tuple[str, ...]) -> None:
         raise InputError("no .zip among the files", where=listing.source, remedy="Leave --extract out")
     for file in archives:
         folder, written, there = extract(out / file.path, members)
-        print(f"{folder}: {written} files unpacked, {there} there already")
+        print(f"{folder}: {len(written)} files unpacked, {there} there already")
+        if len(written) <= _NAMED:
+            print("".join(f"  {folder / name}\n" for name in written), end="")
 
 
 def register(app: typer.Typer) -> None:

@@ -27,10 +27,11 @@ _MOST_RATIO = 1100
 _BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError)
 
 
-def extract(archive: Path, members: tuple[str, ...] = ()) -> tuple[Path, int, int]:
+def extract(archive: Path, members: tuple[str, ...] = ()) -> tuple[Path, list[str], int]:
     """Unpack ``NAME.zip`` into ``NAME/`` beside it; only members that match one of ``members`` where given.
 
-    Returns the folder, and the numbers of members written and found there already.
+    Returns the folder, the members that were written, and the number of those that were there already. Members are
+    not flushed to the disk one by one: what a power cut spoils has another CRC, and is said at the next run.
 
     Raises:
         InputError: damaged, encrypted, unsafe or too large for the disk. OutputExistsError: another file has a
@@ -56,7 +57,7 @@ def extract(archive: Path, members: tuple[str, ...] = ()) -> tuple[Path, int, in
             found=str(error)[:160] or type(error).__name__,
             remedy="Check it with --verify, or fetch it again",
         ) from error
-    return folder, len(todo), len(wanted) - len(todo)
+    return folder, [member.filename for member in todo], len(wanted) - len(todo)
 
 
 def _checked(source: zipfile.ZipFile, archive: Path, patterns: tuple[str, ...]) -> list[zipfile.ZipInfo]:
@@ -148,5 +149,3 @@ def _inflate(
             advance(len(block))
         if size != declared:
             raise zipfile.BadZipFile(f"{member.filename}: {size} bytes where {declared} are declared")
-        out.flush()
-        os.fsync(out.fileno())

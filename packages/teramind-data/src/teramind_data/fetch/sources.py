@@ -25,8 +25,9 @@ from teramind_data.fetch.manifests import Manifest
 __all__ = ["NAMED", "Endpoints", "HttpFile", "Source", "ZenodoRecord", "resolve"]
 
 _LARGEST_RECORD = 64 << 20
-_ZENODO_DOI = re.compile(r"10\.5281/zenodo\.(\d+)", re.IGNORECASE)
-_ZENODO_PAGE = re.compile(r"/records?/(\d+)/?")
+_ZENODO_DOI = re.compile(r"(?:doi:|https?://(?:dx\.)?doi\.org/)?10\.5281/zenodo\.(\d+)", re.IGNORECASE)
+#: A record's page, or the address of one of its files as its page gives it.
+_ZENODO_PAGE = re.compile(r"/records?/(\d+)(?:/|/files/([^/]+))?")
 
 
 class Source(Protocol):
@@ -63,10 +64,11 @@ NAMED = {
 
 @dataclass(frozen=True)
 class ZenodoRecord:
-    """A record of Zenodo, by its number."""
+    """A record of Zenodo, by its number; all its files, or the one that is named."""
 
     record: str
     api: str
+    file: str | None = None
 
     def listing(self, client: Client, wanted: Wanted) -> Listing:
         """Files of ``/api/records/ID``: key, size, ``md5:...``, links.self.
@@ -94,6 +96,10 @@ class ZenodoRecord:
                 where=url,
                 remedy="Look at its page: it may be restricted or a stub",
             )
+        if self.file is not None:
+            files = tuple(file for file in files if file.path == self.file)
+        if not files:
+            raise MissingInputError("record has no such file", where=url, expected=self.file)
         return Listing(f"zenodo:{self.record}", files, self._notes(record))
 
     def _notes(self, record: Mapping[str, Any]) -> tuple[str, ...]:
@@ -152,7 +158,7 @@ def resolve(text: str, endpoints: Endpoints | None = None) -> Source:
     ends = endpoints or Endpoints.from_environment()
     text = NAMED.get(text, text)
     kind, colon, rest = text.partition(":")
-    if doi := _ZENODO_DOI.search(text):
+    if doi := _ZENODO_DOI.fullmatch(text):
         return ZenodoRecord(doi[1], ends.zenodo)
     if kind == "zenodo" and colon:
         if not rest.isdigit():
@@ -186,7 +192,7 @@ def _from_address(text: str, ends: Endpoints) -> Source:
     parts = urlsplit(text)
     zenodo_hosts = {"zenodo.org", "www.zenodo.org", urlsplit(ends.zenodo).netloc}
     if parts.netloc in zenodo_hosts and (page := _ZENODO_PAGE.fullmatch(parts.path)):
-        return ZenodoRecord(page[1], ends.zenodo)
+        return ZenodoRecord(page[1], ends.zenodo, unquote(page[2]) if page[2] else None)
     if parts.path.endswith("/") or not parts.path:
         return HttpFolder(text if parts.path else f"{text}/")
     return HttpFile(text)
