@@ -50,6 +50,7 @@ def test_stores_without_numbers_are_measured(run_command: Run, arrays: Arrays, t
     assert "gap: 300 um, 100 um is usual" in said
     assert "left out: torn at 300 um: torn in half" in said
     assert "section 3 (s03): DAPI covers 0 % (at least 95 % expected)" in said
+    assert "section 3 (s03): DAPI intensity" not in said  # there is none
     assert sheet.stat().st_size > 10_000
 
 

@@ -11,8 +11,10 @@ from scipy import ndimage
 
 from teramind_data.geometry import BIN_PX
 from teramind_data.qc import QC_VERSION, measure_brain, measure_section, stored
+from teramind_data.qc.bins import fold
 from teramind_data.qc.neighbours import correlation, displacement
 from teramind_data.qc.pixels import BLOCK_PX, BLOCKS, chosen_blocks, percentile, sharpness
+from teramind_data.qc.section import fold_sizes
 from teramind_data.store import Brain
 from tests.data.qc.conftest import Arrays
 
@@ -197,6 +199,17 @@ def test_large_maps_are_coarse_and_find_parts_of_a_cell(
     back = displacement(fixed, moved)
     assert back is not None
     assert back == pytest.approx((-found[0], -found[1]), abs=1e-3)
+
+
+def test_cells_at_the_rim_hold_fewer_bins() -> None:
+    plane = np.random.default_rng(4).integers(0, 9, (11, 14))
+    into = np.zeros((3, 4), np.int64)
+    for y0, y1 in ((0, 3), (3, 10), (10, 11)):
+        fold(plane[y0:y1], y0, 4, into)
+    for i in range(3):
+        for j in range(4):
+            part = plane[4 * i : 4 * i + 4, 4 * j : 4 * j + 4]
+            assert (into[i, j], fold_sizes((11, 14), 4)[i, j]) == (part.sum(), part.size)
 
 
 def test_few_blocks_are_spread_over_many() -> None:

@@ -32,7 +32,7 @@ def test_equal_sections_leave_room() -> None:
     assert lines(FOCUS, [1, 1, 1, 1, 0.4])[4] == ["focus 0.4 of the median (0.4 per um)"]
     assert lines(Measure("r", "residue", "um", "high", floor=15), [0, 0, 0, 0, 14])[4] == []
     assert lines(Measure("r", "residue", "um", "high", floor=15), [0, 0, 0, 0, 16])[4] == [
-        "residue 16 um, median 0 um"
+        "residue 16 um, 0 um is usual"
     ]
 
 

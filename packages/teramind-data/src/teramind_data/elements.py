@@ -183,7 +183,7 @@ def _rows(brain: Brain) -> dict[str, list[Any]]:
 
 
 def _quality(sections: Sequence[Section]) -> dict[str, list[Any]]:
-    """Quality numbers as columns: NaN where a section has none, lines of text joined by ``; ``."""
+    """Quality numbers as columns: NaN where a section has none, lines of text joined by semicolons."""
     columns: dict[str, list[Any]] = {}
     for key in dict.fromkeys(key for section in sections for key in section.qc):
         values = [section.qc.get(key) for section in sections]

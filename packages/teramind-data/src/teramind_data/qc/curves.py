@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 __all__ = ["Panel", "draw_panel", "panels_of"]
 
 
+_MOST_NUMBERS = 10  # outliers of a curve that are named; more would lie on each other
+
+
 @dataclass(frozen=True)
 class Panel:
     """A plot: title and unit, the measures in it with their labels; ``band``: keys of a band's lower and upper end."""
@@ -149,9 +152,12 @@ def _outliers(
     """A ring and the section's number: neither colour nor shape alone."""
     from matplotlib.patheffects import withStroke
 
-    for index in np.flatnonzero(flagged):
+    found = np.flatnonzero(flagged)
+    for index in found:
         axes.plot(z[index], values[index], "o", markersize=8, markerfacecolor="none",
                   markeredgecolor=ALARM, markeredgewidth=1.4, clip_on=False, zorder=5)  # fmt: skip
+        if len(found) > _MOST_NUMBERS:
+            continue
         axes.annotate(f"{index}", (z[index], values[index]), xytext=(6, 4), textcoords="offset points",
                       color=ALARM, fontsize=7, fontweight="bold", annotation_clip=False, zorder=6,
                       path_effects=[withStroke(linewidth=2, foreground="white")])  # fmt: skip

@@ -69,7 +69,7 @@ MEASURES = (
     Measure("image_coverage", "tissue with image", "share"),
     Measure("transcripts_without_image", "transcripts without image", "share", "high", limit=0.05),
     Measure("{stain}_p1", "{stain} 1st percentile", "grey levels"),
-    Measure("{stain}_p50", "{stain} median", "grey levels", "both", least=0.25, floor=4),
+    Measure("{stain}_p50", "{stain} intensity", "grey levels", "both", least=0.25, floor=4),
     Measure("{stain}_p99", "{stain} 99th percentile", "grey levels", "both", least=0.25, floor=4),
     Measure("{stain}_saturated", "{stain} saturated", "share", "high", floor=0.005, limit=0.02),
     Measure("{stain}_focus", "{stain} focus", "per um", "low", least=0.25),

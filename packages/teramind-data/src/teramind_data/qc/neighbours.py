@@ -95,7 +95,7 @@ def _parabola(line: NDArray[np.float64], at: int) -> float:
 
 
 def dice(brain: Brain, first: int, second: int, rows: int = _STRIP) -> float | None:
-    """Overlap of two sections' tissue, bin by bin: 2 |A and B| / (|A| + |B|); None where both are empty."""
+    """Overlap of two sections' tissue, bin by bin: twice the common by the sum of both; None where both are empty."""
     bins = [SectionBins(brain, z) for z in (first, second)]
     common = total = 0
     for y0 in range(0, bins[0].shape[0], rows):

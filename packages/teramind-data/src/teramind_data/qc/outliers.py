@@ -70,4 +70,4 @@ def _beyond(measure: Measure, value: float) -> bool:
 def _words(measure: Measure, value: float, middle: float) -> str:
     if middle > 0 and not measure.share:
         return f"{measure.title} {value / middle:.2g} of the median ({measure.text(value)})"
-    return f"{measure.title} {measure.text(value)}, median {measure.text(middle)}"
+    return f"{measure.title} {measure.text(value)}, {measure.text(middle)} is usual"

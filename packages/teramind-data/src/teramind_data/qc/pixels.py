@@ -36,7 +36,7 @@ def chosen_blocks(tissue: NDArray[np.int64], canvas: tuple[int, int]) -> list[Bo
 
 
 def sharpness(plane: NDArray[Any], mask: NDArray[np.bool_], pixel_size_um: float) -> float | None:
-    """Relative intensity gradient of the pixels in ``mask``, per um: sqrt(mean |Sobel|^2) / mean intensity.
+    """Relative intensity gradient of the pixels in ``mask``, per um: RMS of the Sobel gradient / mean intensity.
 
     The Tenengrad (Tenenbaum 1970; Krotkov, Int. J. Comput. Vision 1:223, 1988; "GRA6" in Pertuz et al., Pattern
     Recognition 46:1415, 2013) as a root mean square and divided by the mean, so that neither exposure nor bleaching
@@ -94,6 +94,8 @@ class Pixels:
         """
         out: dict[str, int | float | None] = {}
         for name, levels, sharp in zip(self._bins.stains, self._levels, self._sharp, strict=True):
+            # A section that is black throughout has no image: its levels are not to be compared with others'.
+            levels = levels if levels[1:].any() else np.zeros_like(levels)
             total = int(levels.sum())
             for percent in PERCENTILES:
                 out[f"{name}_p{percent}"] = percentile(levels, percent)

@@ -170,11 +170,12 @@ def _draw_section(axes: Axes, brain: Brain, section: Section, picture: Thumbnail
             )
     for spine in axes.spines.values():
         spine.set(visible=True, color=ALARM if flags else "#999999", linewidth=2.2 if flags else 0.6)
-    few = axes.get_position().width * _WIDTH < 1.0
+    inches = axes.get_position().width * _WIDTH
+    few = inches < 1.0
     at = f"{section.z_um / 1000:.4g} mm" if few else f"z {section.z_um:g} µm"
     name = section.name if len(section.name) <= 14 else f"{section.name[:6]}..{section.name[-6:]}"
     # Narrow cells have room for the number alone; the table has the names.
-    words = f"{section.index}" if few else f"{section.index}  {name}"
+    words = f"{section.index}" if inches < 1.6 else f"{section.index}  {name}"
     mark = f"  \N{BLACK UP-POINTING TRIANGLE} {len(flags)}" if flags else ""
     axes.text(0, -0.03, words + mark, va="top", fontsize=7, fontweight="bold" if flags else "normal",
               color=ALARM if flags else INK, transform=axes.transAxes)  # fmt: skip

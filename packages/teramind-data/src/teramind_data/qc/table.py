@@ -84,7 +84,7 @@ def _cell(value: Any, form: str) -> str:
 
 
 def to_csv(brain: Brain, numbers: Sequence[Mapping[str, Any]]) -> bytes:
-    """One row a section, one column a number (empty where there is none), flags joined by ``; ``."""
+    """One row a section, one column a number (empty where there is none), flags joined by semicolons."""
     keys = list(dict.fromkeys(key for own in numbers for key in own))
     # Numbers of reading come as they are, those of quality in the order of their table, the flags last.
     order = {
