@@ -9,7 +9,7 @@ import pytest
 import tifffile
 
 from teramind_data.geometry import Box
-from teramind_data.ingest.rasterize import bin_counts, coordinates, pixels_on, pull, push, sample
+from teramind_data.ingest.rasterize import bin_counts, coordinates, pixels_on, pull, pusher, sample
 from teramind_data.ingest.slide import Slide
 from teramind_data.ingest.transforms import Affine, ThinPlateSpline, Transform, chain, scaling
 
@@ -116,7 +116,7 @@ def test_push_undoes_the_slide(transform: Transform) -> None:
     canvas = np.random.default_rng(0).uniform(0, 400, (3000, 2))
     mosaic = Affine(np.array([[2.3, 0, 100], [0, 2.3, -40]]))
     section_um = mosaic.inverse(transform.forward(canvas))
-    assert np.abs(push(transform, mosaic, section_um) - canvas).max() < 1e-3
+    assert np.abs(pusher(transform, mosaic)(section_um) - canvas).max() < 1e-3
 
 
 def test_pixels_and_bins() -> None:

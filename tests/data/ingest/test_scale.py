@@ -169,12 +169,11 @@ def test_the_limits_follow_the_budget_and_change_no_byte(
     ingested: Brain, raw_brain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     large, small = limits(2 << 30, 2, 500, 2), limits(1 << 30, 2, 500, 2)
-    assert small.count_rows <= large.count_rows
     assert small.molecules < large.molecules
     assert small.strip_rows(10_000) >= 1
     from teramind_data.ingest import measure
 
-    monkeypatch.setattr(measure, "limits", lambda *_: Limits(bins=100, count_rows=3, molecules=100_000))
+    monkeypatch.setattr(measure, "limits", lambda *_: Limits(bins=100, molecules=100_000))
     ingest(IngestConfig(raw=raw_brain, out=str(tmp_path / "A.zarr")))
     assert tree(tmp_path / "A.zarr") == tree(Path(ingested.url))
 
@@ -184,7 +183,7 @@ def test_too_many_molecules_in_one_place_are_refused_with_a_number(
 ) -> None:
     from teramind_data.ingest import measure
 
-    monkeypatch.setattr(measure, "limits", lambda *_: Limits(bins=1 << 20, count_rows=256, molecules=100))
+    monkeypatch.setattr(measure, "limits", lambda *_: Limits(bins=1 << 20, molecules=100))
     with pytest.raises(
         InputError, match=r"more molecules in one place .*expected at most 100 .*Pass --memory"
     ):

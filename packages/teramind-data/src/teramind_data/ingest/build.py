@@ -196,7 +196,6 @@ def _write_expression(measured: Measured, writer: BrainWriter, target: tasks.Tar
         tuple(section.molecules for section in measured.sections),
         len(measured.panel),
         writer.spec.expression_dtype,
-        measured.limits,
     )
     for _ in collect(where, task, writer.pending("expression"), ("expression", "shards")):
         pass

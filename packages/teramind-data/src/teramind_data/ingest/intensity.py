@@ -25,10 +25,11 @@ class Window:
 
     def apply(self, counts: NDArray[Any]) -> NDArray[np.uint8]:
         """``round(255 (counts - low) / (high - low))``, clipped to uint8."""
-        scaled = (counts.astype(np.float32) - np.float32(self.low)) * np.float32(
-            255.0 / (self.high - self.low)
-        )
-        return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
+        scaled = counts.astype(np.float32)
+        scaled -= np.float32(self.low)
+        scaled *= np.float32(255.0 / (self.high - self.low))
+        np.rint(scaled, out=scaled)
+        return np.clip(scaled, 0, 255, out=scaled).astype(np.uint8)
 
 
 @dataclass

@@ -22,19 +22,16 @@ TILE_CACHE = 32 * MIB  # decoded tiles an open image holds
 _PULL = 160 * MIB  # coordinates and source pixels of one block of 512 px
 _BYTES_PER_BIN = 64  # planes of a strip of bins while tissue is found: floats, labels, masks
 _STRIP_BINS = 1 << 18  # more at once is hardly faster
-_COUNT = 8  # bytes of a count before it is stored
 
 
 @dataclass(frozen=True)
 class Limits:
     """How much is worked at once.
 
-    bins: of a tissue strip. count_rows: rows of bins whose counts of all genes are made together. molecules: sorted
-    together.
+    bins: of a tissue strip. molecules: sorted together.
     """
 
     bins: int
-    count_rows: int
     molecules: int
 
     def strip_rows(self, width: int) -> int:
@@ -53,9 +50,8 @@ def limits(budget: int, stains: int, genes: int, itemsize: int = 1) -> Limits:
     images = stains * (shard * 17 // 4 + TILE_CACHE) + _PULL
     bins = (BLOCK_PX // BIN_PX) ** 2
     counts = genes * bins * (itemsize * 2 + 2)
-    row = genes * (BLOCK_PX // BIN_PX) * _COUNT
     strip = 1 << 16
-    least = _LIBRARIES + max(images, counts + row, _TRANSCRIPTS, strip * _BYTES_PER_BIN)
+    least = _LIBRARIES + max(images, counts, _TRANSCRIPTS, strip * _BYTES_PER_BIN)
     if least > budget:
         raise InputError(
             "memory is too little",
@@ -67,7 +63,6 @@ def limits(budget: int, stains: int, genes: int, itemsize: int = 1) -> Limits:
     free = budget - _LIBRARIES
     return Limits(
         bins=min(_STRIP_BINS, free // _BYTES_PER_BIN),
-        count_rows=min(BLOCK_PX // BIN_PX, (free - counts) // row) if genes else 1,
         molecules=free // SORT_BYTES,
     )
 

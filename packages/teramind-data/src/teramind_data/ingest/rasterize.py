@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from teramind_data.geometry import BIN_PX, Box, ceil_div, tiles
+from teramind_data.ingest.grids import SMALL_PX, Nodes, Tabulated, nodes_over
 from teramind_data.ingest.slide import Slide
-from teramind_data.ingest.transforms import Affine, Transform
+from teramind_data.ingest.transforms import Affine, Points, Transform
 
-_GRID_STEPS = (32, 16, 8, 4)  # px between exact evaluations of a spline, coarsest that is exact enough
-_GRID_TOLERANCE = 0.01  # image px: under the 0.02 px promised, checked between the grid's nodes
 _BLOCK_ROWS = 512  # canvas rows warped at once: bounds the coordinate arrays
 _LARGEST_SOURCE = (
     1 << 22
@@ -27,25 +26,19 @@ _MARGIN = {
 def coordinates(transform: Transform, box: Box) -> NDArray[np.float64]:
     """Image coordinates ``(2, h, w)``, y then x, of the pixel centres of a canvas box.
 
-    Exact for affines. Splines are evaluated on a grid and interpolated bilinearly where that is within 0.01 px at the
-    cells' centres (where a smooth map errs most); otherwise the grid is made finer, at last every pixel.
+    Exact for affines. Splines are interpolated between the nodes of a grid, checked to 0.01 px (see ``grids``).
     """
     if isinstance(transform, Affine):
         return _affine_coordinates(transform, box)
-    for step in _GRID_STEPS:
-        ys, xs = _nodes(box.y0, box.y1, step), _nodes(box.x0, box.x1, step)
-        nodes = _evaluate(transform, ys, xs)
-        between = _evaluate(transform, (ys[:-1] + ys[1:]) / 2, (xs[:-1] + xs[1:]) / 2)
-        guess = (nodes[:, :-1, :-1] + nodes[:, 1:, :-1] + nodes[:, :-1, 1:] + nodes[:, 1:, 1:]) / 4
-        if np.abs(guess - between).max() <= _GRID_TOLERANCE:
-            return _interpolate(nodes, ys, xs, box)
-    return _evaluate(
-        transform, np.arange(box.y0, box.y1, dtype=float), np.arange(box.x0, box.x1, dtype=float)
-    )
-
-
-def _nodes(start: int, stop: int, step: int) -> NDArray[np.float64]:
-    return np.arange(start, stop + step, step, dtype=np.float64)
+    nodes = nodes_over(transform.forward, box)
+    if nodes is not None:
+        return _interpolate(nodes, box)
+    if max(box.shape) <= SMALL_PX:
+        return _everywhere(transform, box)
+    out = np.empty((2, *box.shape))
+    for part in _quarters(box):
+        out[(slice(None), *part.shift(-box.y0, -box.x0).slices)] = coordinates(transform, part)
+    return out
 
 
 def _affine_coordinates(affine: Affine, box: Box) -> NDArray[np.float64]:
@@ -55,27 +48,26 @@ def _affine_coordinates(affine: Affine, box: Box) -> NDArray[np.float64]:
     return np.stack([m[1, 0] * x + m[1, 1] * y + m[1, 2], m[0, 0] * x + m[0, 1] * y + m[0, 2]])
 
 
-def _evaluate(transform: Transform, ys: NDArray[np.float64], xs: NDArray[np.float64]) -> NDArray[np.float64]:
-    grid = np.stack(np.meshgrid(xs, ys), axis=-1).reshape(-1, 2)
-    xy = transform.forward(grid).reshape(len(ys), len(xs), 2)
-    return np.stack([xy[..., 1], xy[..., 0]])
+def _everywhere(transform: Transform, box: Box) -> NDArray[np.float64]:
+    x, y = np.meshgrid(np.arange(box.x0, box.x1, dtype=float), np.arange(box.y0, box.y1, dtype=float))
+    xy = transform.forward(np.stack([x, y], axis=-1).reshape(-1, 2))
+    return np.ascontiguousarray(xy.T[::-1].reshape(2, *box.shape))
 
 
-def _interpolate(
-    nodes: NDArray[np.float64], ys: NDArray[np.float64], xs: NDArray[np.float64], box: Box
-) -> NDArray[np.float64]:
+def _interpolate(nodes: Nodes, box: Box) -> NDArray[np.float64]:
     """Bilinear interpolation from the nodes to every pixel, separably."""
-    rows = _weights(np.arange(box.y0, box.y1), ys)
-    columns = _weights(np.arange(box.x0, box.x1), xs)
-    (i, u), (j, v) = rows, columns
-    along_y = nodes[:, i] * (1 - u)[None, :, None] + nodes[:, i + 1] * u[None, :, None]
+    i, u = _weights(np.arange(box.y0, box.y1) - nodes.first[0], nodes.step, nodes.values.shape[1])
+    j, v = _weights(np.arange(box.x0, box.x1) - nodes.first[1], nodes.step, nodes.values.shape[2])
+    values = nodes.values
+    along_y = values[:, i] * (1 - u)[None, :, None] + values[:, i + 1] * u[None, :, None]
     return along_y[:, :, j] * (1 - v) + along_y[:, :, j + 1] * v
 
 
-def _weights(at: NDArray[Any], nodes: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    position = (at - nodes[0]) / (nodes[1] - nodes[0])
-    index = np.minimum(position.astype(np.int64), len(nodes) - 2)
-    return index, position - index
+def _weights(
+    offset: NDArray[np.int64], step: int, count: int
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    index = np.minimum(offset // step, count - 2)
+    return index, (offset - index * step) / step
 
 
 def pull(slide: Slide, transform: Transform, box: Box, interpolation: str = "linear") -> NDArray[np.float32]:
@@ -93,30 +85,58 @@ def pull(slide: Slide, transform: Transform, box: Box, interpolation: str = "lin
 
 
 def _pull_block(slide: Slide, transform: Transform, box: Box, interpolation: str) -> NDArray[np.float32]:
-    from scipy import ndimage
-
-    margin = _MARGIN[interpolation]
-    # An affine's extremes are at the corners: what lies on empty slide costs no more than a look.
-    nodes = _corners(transform, box) if isinstance(transform, Affine) else coordinates(transform, box)
-    source = _source_box(nodes, slide.shape, margin)
+    # An affine's extremes are at the corners, and an interpolated map's at its nodes.
+    nodes = None if isinstance(transform, Affine) else nodes_over(transform.forward, box)
+    if isinstance(transform, Affine):
+        reach = _corners(transform, box)
+    elif nodes is not None:
+        reach = nodes.values
+    elif max(box.shape) > SMALL_PX:
+        return _quartered(slide, transform, box, interpolation)
+    else:
+        reach = _everywhere(transform, box)
+    source = _source_box(reach, slide.shape, _MARGIN[interpolation])
     if source is None:
         return np.zeros(box.shape, np.float32)
     if source.area > _LARGEST_SOURCE and min(box.shape) > 1:
-        return _quartered(
-            np.zeros(box.shape, np.float32),
-            box,
-            lambda part: _pull_block(slide, transform, part, interpolation),
-        )
-    read = slide.read(source)
-    if not read.any():
+        return _quartered(slide, transform, box, interpolation)
+    pixels = slide.read(source)
+    if not pixels.any():
         return np.zeros(box.shape, np.float32)
-    pixels = read.astype(np.float32)
-    at = coordinates(transform, box) if isinstance(transform, Affine) else nodes
-    at[0] -= source.y0
-    at[1] -= source.x0
+    way = transform if isinstance(transform, Affine) else nodes
+    if interpolation == "linear" and way is not None:
+        return _linear(pixels, source, slide.shape, way, box)
+    at = coordinates(transform, box) if nodes is None else _interpolate(nodes, box)
+    return _at_coordinates(pixels, source, slide.shape, at, interpolation)
+
+
+def _linear(
+    pixels: NDArray[Any], source: Box, shape: tuple[int, int], way: Affine | Nodes, box: Box
+) -> NDArray[np.float32]:
+    """A box pulled from the slide's ``pixels`` at ``source`` in one pass."""
+    from teramind_data.ingest.kernels import affine_linear, nodes_linear
+
+    out = np.empty(box.shape, np.float32)
+    at, corner = (source.y0, source.x0), (box.y0, box.x0)
+    if isinstance(way, Affine):
+        affine_linear(pixels, at, shape, way.matrix, corner, out)
+    else:
+        nodes_linear(pixels, at, shape, way.values, way.step, way.first, corner, out)
+    return out
+
+
+def _at_coordinates(
+    pixels: NDArray[Any], source: Box, shape: tuple[int, int], at: NDArray[np.float64], interpolation: str
+) -> NDArray[np.float32]:
+    """The slide's ``pixels`` at ``source``, interpolated at slide coordinates ``at (2, h, w)``."""
+    from scipy import ndimage
+
+    inside = _inside(at, shape)
+    at = at - np.array([source.y0, source.x0], np.float64)[:, None, None]
     order = {"linear": 1, "cubic": 3}[interpolation]
-    inside = _inside(at, source, slide.shape)
-    out = ndimage.map_coordinates(pixels, at, output=np.float32, order=order, mode="nearest")
+    out: NDArray[np.float32] = ndimage.map_coordinates(
+        pixels.astype(np.float32), at, output=np.float32, order=order, mode="nearest"
+    )
     out[~inside] = 0
     # A cubic overshoots at edges; counts are not negative.
     return np.maximum(out, 0, out=out) if order > 1 else out
@@ -129,16 +149,21 @@ def _corners(transform: Affine, box: Box) -> NDArray[np.float64]:
     return xy[:, ::-1].T.reshape(2, 2, 2)
 
 
-def _quartered(out: NDArray[Any], box: Box, make: Callable[[Box], NDArray[Any]]) -> NDArray[Any]:
-    """A box made of its quarters, where a registration makes it large on the slide."""
-    for part in tiles(box, (ceil_div(box.height, 2), ceil_div(box.width, 2))):
-        out[part.shift(-box.y0, -box.x0).slices] = make(part)
+def _quartered(slide: Slide, transform: Transform, box: Box, interpolation: str) -> NDArray[np.float32]:
+    """A box made of its quarters, where a registration makes it large on the slide or is rough."""
+    out = np.zeros(box.shape, np.float32)
+    for part in _quarters(box):
+        out[part.shift(-box.y0, -box.x0).slices] = _pull_block(slide, transform, part, interpolation)
     return out
 
 
-def _inside(at: NDArray[np.float64], source: Box, shape: tuple[int, int]) -> NDArray[np.bool_]:
-    """Which coordinates (relative to ``source``) lie on the slide's pixels, half a pixel of rim included."""
-    y, x = at[0] + source.y0, at[1] + source.x0
+def _quarters(box: Box) -> Iterator[Box]:
+    return tiles(box, (ceil_div(box.height, 2), ceil_div(box.width, 2)))
+
+
+def _inside(at: NDArray[np.float64], shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """Which coordinates lie on the slide's pixels, half a pixel of rim included."""
+    y, x = at
     return (y >= -0.5) & (y <= shape[0] - 0.5) & (x >= -0.5) & (x <= shape[1] - 0.5)
 
 
@@ -158,16 +183,22 @@ def sample(slide: Slide, transform: Transform, box: Box, step: int) -> NDArray[A
     if source is None:
         return out
     pixels = slide.read(source)
-    inside = _inside(at, Box(0, 1, 0, 1), slide.shape)
+    inside = _inside(at, slide.shape)
     row = np.clip(np.floor(at[0][inside] + 0.5).astype(np.int64) - source.y0, 0, source.height - 1)
     column = np.clip(np.floor(at[1][inside] + 0.5).astype(np.int64) - source.x0, 0, source.width - 1)
     out[inside] = pixels[row, column]
     return out
 
 
-def push(transform: Transform, micron_to_mosaic: Affine, xy_um: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Canvas coordinates ``(n, 2)`` x, y of points given in section um: through the image and S's inverse."""
-    return transform.inverse(micron_to_mosaic.forward(xy_um))
+def pusher(transform: Transform, micron_to_mosaic: Affine) -> Callable[[Points], Points]:
+    """The map of points ``(n, 2)`` x, y in section um to canvas coordinates: through the image and S's inverse.
+
+    Exact for affines; of other transforms the inverse is tabulated, to 1e-3 px (see ``grids``).
+    """
+    if isinstance(transform, Affine):
+        return transform.inverted().after(micron_to_mosaic).forward
+    inverse = Tabulated(transform.inverse)
+    return lambda xy_um: inverse(micron_to_mosaic.forward(xy_um))
 
 
 def pixels_on(
@@ -181,12 +212,19 @@ def pixels_on(
 
 
 def bin_counts(
-    y: NDArray[Any], x: NDArray[Any], gene: NDArray[Any], genes: int, box: Box
-) -> NDArray[np.int64]:
-    """Counts ``(genes, h/16, w/16)`` of molecules (canvas pixels) in the bins of an aligned box; others ignored."""
+    y: NDArray[Any], x: NDArray[Any], gene: NDArray[Any], genes: int, box: Box, dtype: DTypeLike = np.int64
+) -> NDArray[Any]:
+    """Counts ``(genes, h/16, w/16)`` of molecules (canvas pixels) in the bins of an aligned box; others ignored.
+
+    Costs follow the molecules: of a shard's bins of all genes a hundredth holds any. Counts must fit ``dtype``.
+    """
     bins = box.coarsen(BIN_PX)
     keep = (y >= box.y0) & (y < box.y1) & (x >= box.x0) & (x < box.x1)
     row = y[keep].astype(np.int64) // BIN_PX - bins.y0
     column = x[keep].astype(np.int64) // BIN_PX - bins.x0
     flat = (gene[keep].astype(np.int64) * bins.height + row) * bins.width + column
-    return np.bincount(flat, minlength=genes * bins.area).reshape(genes, bins.height, bins.width)
+    flat.sort()
+    starts = np.flatnonzero(np.diff(flat, prepend=-1))
+    out = np.zeros(genes * bins.area, dtype)
+    out[flat[starts]] = np.diff(starts, append=len(flat))
+    return out.reshape(genes, bins.height, bins.width)

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,12 +17,14 @@ from numpy.typing import NDArray
 from teramind_data.errors import InputError
 from teramind_data.geometry import Box, ceil_div
 from teramind_data.ingest.plan import PlannedSection
-from teramind_data.ingest.rasterize import push
+from teramind_data.ingest.rasterize import pusher
 from teramind_data.ingest.transcripts import GeneNames, TranscriptCount, stream_transcripts
 
 TILE_PX = 256
 BLOCK_PX = 4096
 _TILES = BLOCK_PX // TILE_PX
+_TILE_BITS = TILE_PX.bit_length() - 1
+_GENE_BITS = 16  # as the store holds them
 _RAW = np.dtype([("y", "<i4"), ("x", "<i4"), ("code", "<u4")])
 _SORTED = np.dtype([("y", "<i4"), ("x", "<i4"), ("gene", "<u2")])
 _FAR = 1 << 30  # a registration that throws a point so far has lost it
@@ -90,11 +93,11 @@ def lay_down(scratch: Path, section: PlannedSection) -> LaidSection:
     Into a new folder each time: work that is repeated after a crash must not find half of its own.
     """
     laid = LaidSection(Path(tempfile.mkdtemp(prefix=f"{section.index}-raw-", dir=scratch)))
+    push = pusher(section.to_image, section.folder.micron_to_mosaic)
     for xy_um, code in stream_transcripts(section.folder.transcript_source, laid.names, laid.count):
         for start in range(0, len(xy_um), _POINTS):
             part = slice(start, start + _POINTS)
-            pushed = push(section.to_image, section.folder.micron_to_mosaic, xy_um[part])
-            xy = np.floor(pushed + 0.5)
+            xy = np.floor(push(xy_um[part]) + 0.5)
             near = (np.abs(xy) < _FAR).all(axis=1)
             batch = np.empty(int(near.sum()), _RAW)
             batch["x"], batch["y"] = xy[near].T
@@ -110,14 +113,20 @@ def _lay(laid: LaidSection, batch: NDArray[np.void]) -> None:
     laid.placed += len(batch)
     laid.low = (min(laid.low[0], int(y.min())), min(laid.low[1], int(x.min())))
     laid.high = (max(laid.high[0], int(y.max())), max(laid.high[1], int(x.max())))
-    block = np.stack([y // BLOCK_PX, x // BLOCK_PX], axis=1)
-    keys, which = np.unique(block, axis=0, return_inverse=True)
-    order = np.argsort(which.ravel(), kind="stable")
-    ends = np.cumsum(np.bincount(which.ravel()))
-    for (by, bx), start, stop in zip(keys.tolist(), [0, *ends[:-1]], ends, strict=True):
-        laid.blocks[by, bx] = laid.blocks.get((by, bx), 0) + int(stop - start)
-        with (laid.folder / f"{by}_{bx}").open("ab") as handle:
-            handle.write(batch[order[start:stop]].tobytes())
+    by, bx = y // BLOCK_PX, x // BLOCK_PX
+    # Numbered within the batch's own extent: few enough, as a rule, for 16 bits, which sort in one pass.
+    columns = int(bx.max()) - int(bx.min()) + 1
+    number = (by - by.min()).astype(np.int64) * columns + (bx - bx.min())
+    if int(number.max()) < 1 << 16:
+        number = number.astype(np.uint16)
+    order = np.argsort(number, kind="stable")
+    batch = batch[order]
+    starts = np.flatnonzero(np.diff(number[order], prepend=number[order[0]]))
+    for part in np.split(batch, starts):
+        key = int(part["y"][0]) // BLOCK_PX, int(part["x"][0]) // BLOCK_PX
+        laid.blocks[key] = laid.blocks.get(key, 0) + len(part)
+        with (laid.folder / f"{key[0]}_{key[1]}").open("ab") as handle:
+            handle.write(part.data)
 
 
 @dataclass(frozen=True)
@@ -211,11 +220,25 @@ class Sorting:
         raw = np.concatenate(parts) if parts else np.empty(0, _RAW)
         gene = self.genes[raw["code"]] if len(raw) else np.zeros(0, np.int64)
         kept = raw[gene >= 0]
-        y = (kept["y"] - self.frame.shift[0]).astype(np.int32)
-        x = (kept["x"] - self.frame.shift[1]).astype(np.int32)
-        gene = gene[gene >= 0]
-        order = np.lexsort((gene, x, y, _tile(y, x)))
-        return Molecules(y[order], x[order], gene[order])
+        key = _packed(kept["y"] - self.frame.shift[0], kept["x"] - self.frame.shift[1], gene[gene >= 0])
+        key.sort()
+        return _unpacked(key, box)
+
+
+def _packed(y: NDArray[Any], x: NDArray[Any], gene: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Tile in its block, row and column in the tile, and gene, in one number: a plain sort puts molecules in order."""
+    place = (_tile(y, x) * TILE_PX + y % TILE_PX) * TILE_PX + x % TILE_PX
+    return place << _GENE_BITS | gene
+
+
+def _unpacked(key: NDArray[np.int64], box: Box) -> Molecules:
+    """The molecules of a block that starts at ``box``'s corner."""
+    gene = key & (1 << _GENE_BITS) - 1
+    key >>= _GENE_BITS
+    tile, y, x = key >> 2 * _TILE_BITS, key >> _TILE_BITS & TILE_PX - 1, key & TILE_PX - 1
+    y += tile // _TILES * TILE_PX + box.y0
+    x += tile % _TILES * TILE_PX + box.x0
+    return Molecules(y.astype(np.int32), x.astype(np.int32), gene)
 
 
 def _cut(raw: NDArray[np.void], box: Box) -> NDArray[np.void]:
@@ -223,6 +246,6 @@ def _cut(raw: NDArray[np.void], box: Box) -> NDArray[np.void]:
     return raw[keep]
 
 
-def _tile(y: NDArray[np.int32], x: NDArray[np.int32]) -> NDArray[np.int64]:
+def _tile(y: NDArray[Any], x: NDArray[Any]) -> NDArray[np.int64]:
     """Number of a molecule's tile in its block, row-major."""
     return (y % BLOCK_PX // TILE_PX).astype(np.int64) * _TILES + x % BLOCK_PX // TILE_PX

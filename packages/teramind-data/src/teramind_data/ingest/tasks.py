@@ -228,13 +228,12 @@ class WriteImages:
 
 @dataclass(frozen=True)
 class WriteExpression:
-    """Counts a shard's molecules in bins, some rows of bins at a time."""
+    """Counts a shard's molecules in bins."""
 
     target: Target
     molecules: tuple[SortedSection, ...]
     genes: int
     dtype: str
-    limits: Limits
 
     def __call__(self, unit: Unit) -> None:
         """Write one shard; its box is in bins."""
@@ -246,10 +245,7 @@ class WriteExpression:
             nothing = np.broadcast_to(np.zeros((), self.dtype), shape)
             self.target.writer("expression").write("expression", z, bins, nothing)
             return
-        out = np.empty(shape, self.dtype)
-        for y0, y1 in strips(bins.height, self.limits.count_rows):
-            part = Box(bins.y0 + y0, bins.y0 + y1, bins.x0, bins.x1)
-            out[:, y0:y1] = bin_counts(block.y, block.x, block.gene, self.genes, part.refine(BIN_PX))
+        out = bin_counts(block.y, block.x, block.gene, self.genes, bins.refine(BIN_PX), self.dtype)
         self.target.writer("expression").write("expression", z, bins, out)
 
 
