@@ -33,6 +33,7 @@ from teramind_data.panel import Panel
 from teramind_data.store import (
     Brain,
     BrainSpec,
+    CropReader,
     ImageSpec,
     Location,
     Section,
@@ -84,6 +85,18 @@ def test_values_are_those_of_the_local_store(store: str, ingested: Brain) -> Non
         for mine, other in zip(remote.molecules.read(z, box), ingested.molecules.read(z, box), strict=True):
             np.testing.assert_array_equal(mine, other)
         np.testing.assert_array_equal(remote.molecules.counts(z, box), ingested.molecules.counts(z, box))
+
+
+def test_crops_through_tensorstore(store: str, ingested: Brain) -> None:
+    pytest.importorskip("tensorstore")
+    crops = CropReader(open_brain(store))
+    assert crops.fast
+    box = Box(11, 139, 200, 328)
+    pixels = crops.pixels("morphology", (0, 1), box)
+    counts = crops.counts((0, 1), box)
+    for z in range(2):
+        np.testing.assert_array_equal(pixels[:, z], ingested.read("morphology", z, box))
+        np.testing.assert_array_equal(counts[z], ingested.molecules.counts(z, box))
 
 
 def test_views(store: str, ingested: Brain) -> None:

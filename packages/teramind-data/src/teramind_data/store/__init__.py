@@ -20,6 +20,7 @@ reads, ``create_brain`` writes, ``resume_brain`` continues, ``append_image`` add
 from __future__ import annotations
 
 from teramind_data.store.append import append_image, refresh_metadata, tidy_store
+from teramind_data.store.crops import CropReader
 from teramind_data.store.location import Location
 from teramind_data.store.molecules import TILE_PX, Molecules
 from teramind_data.store.reader import Brain, open_brain
@@ -32,6 +33,7 @@ __all__ = [
     "Brain",
     "BrainSpec",
     "BrainWriter",
+    "CropReader",
     "ImageSpec",
     "Location",
     "Molecules",

@@ -24,13 +24,14 @@ from teramind_data.store.schema import BrainSpec
 if TYPE_CHECKING:
     import zarr
 
-__all__ = ["TILE_PX", "Molecules", "write_molecules"]
+__all__ = ["COLUMNS", "TILE_PX", "Molecules", "binned", "write_molecules"]
 
 #: Edge of the tiles by which molecules are sorted.
 TILE_PX = 256
 
 _GROUP = "molecules"
-_COLUMNS = {"y": "int32", "x": "int32", "gene": "uint16"}
+#: Columns of the table, with their types.
+COLUMNS = {"y": "int32", "x": "int32", "gene": "uint16"}
 _CHUNK = 1 << 16
 _SHARD = 1 << 20
 
@@ -95,7 +96,7 @@ def write_molecules(location: Location, spec: BrainSpec, batches: Iterable[Batch
     rows, columns = _tile_grid(spec.canvas)
     per_section = rows * columns
     counts = np.zeros(spec.n_sections * per_section + 1, np.int64)
-    out = {name: _Column(location, name, dtype) for name, dtype in _COLUMNS.items()}
+    out = {name: _Column(location, name, dtype) for name, dtype in COLUMNS.items()}
     last = -1
     for section, *values in batches:
         y, x, gene = _checked(spec, section, *values)
@@ -132,7 +133,7 @@ def _checked(spec: BrainSpec, section: int, *values: ArrayLike) -> tuple[NDArray
         raise InputError(
             "molecule columns differ in length", f"section {section}", found=[a.shape for a in arrays]
         )
-    for array, name, limit in zip(arrays, _COLUMNS, (*spec.canvas, genes), strict=True):
+    for array, name, limit in zip(arrays, COLUMNS, (*spec.canvas, genes), strict=True):
         if array.size and array.dtype.kind not in "ui":
             raise InputError("molecule column is no integer", f"section {section}, {name}", found=array.dtype)
         if array.size and (int(array.min()) < 0 or int(array.max()) >= limit):
@@ -143,7 +144,7 @@ def _checked(spec: BrainSpec, section: int, *values: ArrayLike) -> tuple[NDArray
                 found=f"{int(array.min())}..{int(array.max())}",
                 remedy="Drop molecules outside the canvas and genes outside the panel first",
             )
-    return tuple(array.astype(dtype) for array, dtype in zip(arrays, _COLUMNS.values(), strict=True))
+    return tuple(array.astype(dtype) for array, dtype in zip(arrays, COLUMNS.values(), strict=True))
 
 
 def _finish(location: Location, offsets: NDArray[np.int64]) -> None:
@@ -173,10 +174,11 @@ class Molecules:
     def __init__(self, location: Location, spec: BrainSpec, root: zarr.Group) -> None:
         self._location = location
         self._spec = spec
-        arrays = {name: root[f"{_GROUP}/{name}"] for name in (*_COLUMNS, "offsets")}
+        arrays = {name: root[f"{_GROUP}/{name}"] for name in (*COLUMNS, "offsets")}
         self._arrays: dict[str, Any] = arrays
         self._present: set[str] = set()
-        self._offsets = lru_cache(maxsize=8)(self._read_offsets)
+        # 8 bytes a tile of 256 px: 1 MB a section of the largest canvas there is, so that a whole brain's are kept.
+        self._offsets = lru_cache(maxsize=64)(self._read_offsets)
 
     @property
     def total(self) -> int:
@@ -188,7 +190,8 @@ class Molecules:
         start = section * rows * columns
         return self._column("offsets", start, start + rows * columns + 1)
 
-    def _column(self, name: str, start: int, stop: int) -> NDArray[Any]:
+    def check(self, name: str, start: int, stop: int) -> None:
+        """MissingShardError unless all shards are there that hold entries ``start`` to ``stop`` of a column."""
         for shard in range(start // _SHARD, ceil_div(stop, _SHARD)):
             key = f"{_GROUP}/{name}/c/{shard}"
             if key not in self._present:
@@ -199,6 +202,9 @@ class Molecules:
                         remedy="Restore the object or ingest again",
                     )
                 self._present.add(key)
+
+    def _column(self, name: str, start: int, stop: int) -> NDArray[Any]:
+        self.check(name, start, stop)
         values: NDArray[Any] = self._arrays[name][start:stop]
         return values
 
@@ -206,7 +212,7 @@ class Molecules:
         if not 0 <= section < self._spec.n_sections:
             raise GeometryError("no such section", None, f"0..{self._spec.n_sections - 1}", section)
 
-    def _runs(self, section: int, box: Box) -> Iterator[tuple[int, int]]:
+    def runs(self, section: int, box: Box) -> Iterator[tuple[int, int]]:
         """Ranges of entries that hold the box's tiles: one a row of tiles, which lie together."""
         inside = box.clip(self._spec.canvas)
         if inside is None:
@@ -230,7 +236,7 @@ class Molecules:
         """
         self._check_section(section)
         parts: list[list[NDArray[Any]]] = []
-        for start, stop in self._runs(section, box):
+        for start, stop in self.runs(section, box):
             y, x = self._column("y", start, stop), self._column("x", start, stop)
             keep = (y >= box.y0) & (y < box.y1) & (x >= box.x0) & (x < box.x1)
             parts.append([y[keep], x[keep], self._column("gene", start, stop)[keep]])
@@ -268,18 +274,33 @@ class Molecules:
             raise GeometryError("box does not hold whole bins", None, f"sides of multiples of {BIN_PX}", box)
         total = 0 if self._spec.panel is None else len(self._spec.panel)
         chosen = np.arange(total) if genes is None else np.asarray(genes, dtype=np.int64)
-        rank = np.full(total, -1, np.int64)
-        rank[chosen] = np.arange(len(chosen))
         y, x, gene = self.read(section, box)
-        channel = rank[gene]
-        keep = channel >= 0
-        rows, columns = box.height // BIN_PX, box.width // BIN_PX
-        row = (y[keep].astype(np.int64) - box.y0) // BIN_PX
-        column = (x[keep].astype(np.int64) - box.x0) // BIN_PX
-        flat = (channel[keep] * rows + row) * columns + column
-        counted = np.bincount(flat, minlength=len(chosen) * rows * columns)
-        if counted.size and int(counted.max()) > np.iinfo(np.uint16).max:
-            raise InputError(
-                "a bin holds too many molecules", f"section {section}, {box}", "<= 65535", counted.max()
-            )
-        return counted.reshape(len(chosen), rows, columns).astype(np.uint16)
+        return binned(y, x, gene, box, chosen, total)
+
+
+def binned(
+    y: NDArray[Any], x: NDArray[Any], gene: NDArray[Any], box: Box, chosen: NDArray[np.int64], total: int
+) -> NDArray[np.uint16]:
+    """Molecules inside ``box`` in 16-px bins from its corner: (chosen, height / 16, width / 16).
+
+    Args:
+        y: (n,) canvas pixels; what lies outside the box does not count.
+        x: the same.
+        gene: (n,) panel indices; genes that are not chosen do not count.
+        box: sides multiples of 16.
+        chosen: panel indices in the order wanted.
+        total: genes of the panel.
+    """
+    rank = np.full(total, -1, np.int32)
+    rank[chosen] = np.arange(len(chosen), dtype=np.int32)
+    rows, columns = box.height // BIN_PX, box.width // BIN_PX
+    # Below the corner the unsigned difference is huge: one comparison does for both edges.
+    down, right = (v.astype(np.int32) - np.int32(edge) for v, edge in ((y, box.y0), (x, box.x0)))
+    inside = (down.view(np.uint32) < box.height) & (right.view(np.uint32) < box.width)
+    channel = rank[gene]
+    keep = np.flatnonzero(inside & (channel >= 0))
+    flat = (channel[keep].astype(np.int64) * rows + down[keep] // BIN_PX) * columns + right[keep] // BIN_PX
+    counted = np.bincount(flat, minlength=len(chosen) * rows * columns)
+    if counted.size and int(counted.max()) > np.iinfo(np.uint16).max:
+        raise InputError("a bin holds too many molecules", str(box), "<= 65535", int(counted.max()))
+    return counted.reshape(len(chosen), rows, columns).astype(np.uint16)

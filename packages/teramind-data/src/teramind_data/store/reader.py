@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
@@ -242,11 +243,15 @@ class Brain:
             found=", ".join(self.images + self.labels),
         )
 
+    def array(self, path: str) -> zarr.Array:
+        """An array by its path in the store; StoreError where there is none."""
+        found = self._root.get(path)
+        if not isinstance(found, zarr.Array):
+            raise StoreError("array is missing from the store", f"{self.url}/{path}")
+        return found
+
     def _array(self, layout: ImageLayout, level: int) -> zarr.Array:
-        array = self._root[layout.array_path(level)]
-        if not isinstance(array, zarr.Array):
-            raise StoreError("array is missing from the store", f"{self.url}/{layout.array_path(level)}")
-        return array
+        return self.array(layout.array_path(level))
 
     def levels(self, name: str) -> tuple[zarr.Array, ...]:
         """All pyramid levels of an image or label image, finest first."""
@@ -298,6 +303,17 @@ class Brain:
             raise StoreError("store has no molecules", where=self.url, expected="an atlas", found=self.kind)
         return Molecules(self._location, self.spec, self._root)
 
+    def check_box(self, layout: ImageLayout, sections: Sequence[int], box: Box, *, level: int = 0) -> None:
+        """GeometryError unless sections and box are inside an image, MissingShardError unless all is there under it."""
+        where, plane = f"{self.url}, {layout.image.name}", layout.levels[level].box
+        for z in sections:
+            if not 0 <= z < self.n_sections:
+                raise GeometryError("no such section", where, f"0..{self.n_sections - 1}", z)
+        if not plane.contains(box):
+            raise GeometryError("box sticks out of the image", where, f"inside {plane}", box)
+        for z in sections:
+            self._check_shards(layout, level, z, box)
+
     def _check_shards(self, layout: ImageLayout, level: int, z: int, box: Box) -> None:
         """MissingShardError unless every shard under ``box`` is stored or listed as empty."""
         for iy, ix in layout.levels[level].shards(box):
@@ -338,15 +354,10 @@ class Brain:
             MissingShardError: where a shard under the box is neither stored nor listed as empty.
         """
         layout = self.layout(name)
-        if not 0 <= z < self.n_sections:
-            raise GeometryError("no such section", f"{self.url}, {name}", f"0..{self.n_sections - 1}", z)
         if not 0 <= level < len(layout.levels):
             raise GeometryError("no such level", f"{self.url}, {name}", f"0..{len(layout.levels) - 1}", level)
-        plane = layout.levels[level].box
-        box = plane if box is None else box
-        if not plane.contains(box):
-            raise GeometryError("box sticks out of the image", f"{self.url}, {name}", f"inside {plane}", box)
-        self._check_shards(layout, level, z, box)
+        box = layout.levels[level].box if box is None else box
+        self.check_box(layout, (z,), box, level=level)
         values: NDArray[Any] = np.asarray(self._array(layout, level)[(..., z, *box.slices)])
         return values
 

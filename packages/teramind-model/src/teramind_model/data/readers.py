@@ -1,21 +1,18 @@
 """Reading blocks of one atlas: pixels of some sections, and gene counts in bins from the block's own corner.
 
-Three readers with one contract: from memory (small atlases), through tensorstore (local stores, where installed),
-and through zarr (any URL). They give the same arrays.
+Two readers with one contract: from memory (small atlases), and from the store. They give the same arrays.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.util import find_spec
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from teramind_data.geometry import BIN_PX, Box
-from teramind_data.store import Brain
+from teramind_data.store import Brain, CropReader
 
 __all__ = ["BlockReader", "CachedReader", "StoreReader", "memory_bytes", "open_reader"]
 
@@ -46,51 +43,17 @@ class StoreReader:
         *,
         tensorstore: bool | None = None,
     ) -> None:
-        self._brain = brain
+        self._crops = CropReader(brain, tensorstore=tensorstore)
         self._genes = genes
         self._stains = stains
-        self._layout = brain.layout("morphology")
-        self._fast = _open_tensorstore(brain) if tensorstore is not False else None
-        if tensorstore and self._fast is None:
-            raise ModuleNotFoundError("tensorstore was asked for but cannot open this store here")
-        self._seen: set[tuple[int, int, int]] = set()
 
     def image(self, sections: Sequence[int], box: Box) -> NDArray[np.uint8]:
         """See :class:`BlockReader`."""
-        if self._fast is None:
-            planes = [self._brain.read("morphology", z, box)[self._stains] for z in sections]
-            return np.stack(planes, axis=1)
-        for z in sections:
-            self._check(z, box)
-        pending = [self._fast[(slice(None), z, *box.slices)].read() for z in sections]
-        return np.stack([np.asarray(read.result())[self._stains] for read in pending], axis=1)
-
-    def _check(self, z: int, box: Box) -> None:
-        """A missing shard is an error, never background: ask the store once a shard."""
-        shards = [(z, iy, ix) for iy, ix in self._layout.levels[0].shards(box)]
-        if not self._seen.issuperset(shards):
-            self._brain.read("morphology", z, box)
-            self._seen.update(shards)
+        return self._crops.pixels("morphology", sections, box)[self._stains]
 
     def counts(self, sections: Sequence[int], box: Box) -> NDArray[np.uint16]:
         """See :class:`BlockReader`."""
-        shape = (len(sections), len(self._genes), box.height // BIN_PX, box.width // BIN_PX)
-        out = np.zeros(shape, np.uint16)
-        for slot, z in enumerate(sections):
-            if 0 <= z < self._brain.n_sections:
-                out[slot] = self._brain.molecules.counts(z, box, self._genes)
-        return out
-
-
-def _open_tensorstore(brain: Brain) -> Any:
-    if "://" in brain.url or find_spec("tensorstore") is None:
-        return None
-    import tensorstore
-
-    path = Path(brain.url) / brain.layout("morphology").array_path(0)
-    # Empty chunks are legitimate background; missing shards are checked before reading.
-    spec = {"driver": "zarr3", "kvstore": {"driver": "file", "path": str(path)}}
-    return tensorstore.open(spec, read=True).result()
+        return self._crops.counts(sections, box, self._genes)
 
 
 class CachedReader:
