@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -44,3 +45,14 @@ def bucket(s3_endpoint: str) -> Iterator[str]:
         name = f"test-{uuid.uuid4().hex}"
         filesystem().mkdir(name)
         yield f"s3://{name}"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """How many damages of the table were done and named (``tests/data/damage``), whichever process did them."""
+    passed = (
+        report for report in terminalreporter.getreports("passed") if getattr(report, "when", None) == "call"
+    )
+    done = Counter(value for report in passed for name, value in report.user_properties if name == "damage")
+    if done:
+        parts = ", ".join(f"{number} of {kind}" for kind, number in sorted(done.items()))
+        terminalreporter.write_line(f"{done.total()} ways to damage a store or an input, each named: {parts}")

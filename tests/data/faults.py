@@ -134,3 +134,13 @@ def sample(count: int, most: int) -> list[int]:
     """Stopping points spread over ``count`` operations: the first and the last few, and evenly between."""
     edges = {0, 1, 2, 3, *range(count - 5, count)}
     return sorted(edges | {round(i * (count - 1) / most) for i in range(most)})
+
+
+def soak_kills() -> int:
+    """How many processes the soak kills: TERAMIND_SOAK_KILLS, else 200."""
+    return int(os.environ.get("TERAMIND_SOAK_KILLS", "200"))
+
+
+def soak_points(count: int) -> range:
+    """The operations at which the soak stops: all of ``count``, or each TERAMIND_SOAK_EVERY-th."""
+    return range(0, count, int(os.environ.get("TERAMIND_SOAK_EVERY", "1")))

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -17,7 +21,7 @@ from teramind_data.ingest.plan import IngestConfig
 from teramind_data.ingest.scratch import scratch_folder
 from teramind_data.phantom import PhantomConfig, write_phantom
 from teramind_data.store import open_brain, store_state
-from tests.data.faults import Killed, failing_disk, sample, tree
+from tests.data.faults import Killed, failing_disk, sample, soak_kills, soak_points, tree
 
 SMALLEST = PhantomConfig(
     brains=("A",), panels=(1,), seed=3, sections=1, canvas=(256, 256), genes=34, shared=33, blanks=1
@@ -67,13 +71,18 @@ def test_stopped_at_an_operation(
 @pytest.mark.soak
 @pytest.mark.parametrize("torn", [False, True])
 def test_stopped_at_every_operation(
-    raw: Path, whole: tuple[dict[str, bytes], int], tmp_path: Path, torn: bool
+    raw: Path,
+    whole: tuple[dict[str, bytes], int],
+    tmp_path: Path,
+    torn: bool,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    import shutil
-
-    for at in range(whole[1]):
+    points = soak_points(whole[1])
+    for at in points:
         shutil.rmtree(tmp_path / "A.zarr", ignore_errors=True)
         stopped_then_continued(raw, tmp_path / "A.zarr", at, torn, whole)
+    with capsys.disabled():
+        print(f"\ningest: stopped at {len(points)} of {whole[1]} operations, torn: {torn}")
 
 
 COMMAND = """
@@ -84,28 +93,39 @@ run_cli(app, sys.argv[1:])
 """
 
 
-def killed_after_files(raw: Path, out: Path, files: int, *options: str) -> bool:
-    """Run the command and SIGKILL it and its workers once so many files are there; whether it was in time."""
+def killed(raw: Path, out: Path, moment: Callable[[], bool], *options: str) -> bool:
+    """Run the command and SIGKILL it and its workers at a moment; whether it was in time."""
     process = subprocess.Popen(
         [sys.executable, "-c", COMMAND, "ingest", str(raw), str(out), *options],
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
     end = time.monotonic() + 120
-    while process.poll() is None and time.monotonic() < end:
-        if sum(1 for path in out.rglob("*") if path.is_file()) >= files:
-            break
-        time.sleep(0.002)
     try:
-        os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return False
-    return process.wait(60) == -signal.SIGKILL
+        while process.poll() is None and time.monotonic() < end and not moment():
+            time.sleep(0.002)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        status = process.wait(60)
+    return status == -signal.SIGKILL
+
+
+def files_there(out: Path, count: int) -> Callable[[], bool]:
+    """The moment when an output has so many files."""
+    # Folders come and go meanwhile: os.walk goes on without one that is gone.
+    return lambda: sum(len(files) for _, _, files in os.walk(out)) >= count
+
+
+def seconds_from_now(seconds: float) -> Callable[[], bool]:
+    """The moment when so much time has gone."""
+    end = time.monotonic() + seconds
+    return lambda: time.monotonic() >= end
 
 
 @pytest.mark.parametrize("files", [1, 12, 24, 40])
 def test_sigkill(raw: Path, whole: tuple[dict[str, bytes], int], tmp_path: Path, files: int) -> None:
     out = tmp_path / "A.zarr"
-    assert killed_after_files(raw, out, files)
+    assert killed(raw, out, files_there(out, files))
     if store_state(out) == "complete":
         assert open_brain(out).complete
     ingest(IngestConfig(raw=raw, out=str(out)))
@@ -114,22 +134,35 @@ def test_sigkill(raw: Path, whole: tuple[dict[str, bytes], int], tmp_path: Path,
 
 
 @pytest.mark.soak
-def test_hundreds_of_random_kills(raw: Path, whole: tuple[dict[str, bytes], int], tmp_path: Path) -> None:
-    import random
-
+def test_hundreds_of_random_kills(
+    raw: Path, whole: tuple[dict[str, bytes], int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By turns when there are some number of files, and after some time: also while transcripts are read."""
     rng = random.Random(1)
     out = tmp_path / "A.zarr"
-    kills = 0
-    while kills < 200:
-        kills += killed_after_files(raw, out, rng.randrange(1, len(whole[0])))
+    begin = time.monotonic()
+    killed(raw, out, lambda: False)
+    usual = time.monotonic() - begin
+    kills = finished = complete = 0
+    while kills < soak_kills():
+        by_files = files_there(out, rng.randrange(1, len(whole[0])))
+        if killed(raw, out, by_files if kills % 2 else seconds_from_now(rng.uniform(0, usual))):
+            kills += 1
+        else:
+            finished += 1
         if store_state(out) == "complete":
+            complete += 1
             ingest(IngestConfig(raw=raw, out=str(out)))
             assert tree(out) == whole[0]
-            import shutil
-
             shutil.rmtree(out)
     ingest(IngestConfig(raw=raw, out=str(out)))
     assert tree(out) == whole[0]
+    assert os.listdir(tmp_path) == [out.name]
+    with capsys.disabled():
+        print(
+            f"\ningest: {kills} SIGKILLs at random; {finished} runs ended before theirs; the store was complete "
+            f"{complete} times on the way, and the same bytes each time"
+        )
 
 
 def test_a_second_run_of_the_same_output_is_refused(raw: Path, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from teramind_data.store import (
     store_state,
     tidy_store,
 )
-from tests.data.faults import Killed, failing_disk, sample, tree
+from tests.data.faults import Killed, failing_disk, sample, soak_points, tree
 
 CANVAS = (128, 192)
 
@@ -103,10 +103,17 @@ def test_killed_anywhere_it_ends_the_same(
 @pytest.mark.soak
 @pytest.mark.parametrize("torn", [False, True])
 def test_killed_everywhere_it_ends_the_same(
-    small: Any, whole: tuple[dict[str, bytes], int], tmp_path: Path, torn: bool
+    small: Any,
+    whole: tuple[dict[str, bytes], int],
+    tmp_path: Path,
+    torn: bool,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    for at in range(whole[1]):
+    points = soak_points(whole[1])
+    for at in points:
         stop_at(small, whole, tmp_path / "b.zarr", at, torn)
+    with capsys.disabled():
+        print(f"\nwriter of a store: stopped at {len(points)} of {whole[1]} operations, torn: {torn}")
 
 
 def test_killed_while_replacing_it_needs_to_be_told_again(

@@ -19,7 +19,9 @@ __all__ = [
 
 
 def _one_line(value: object) -> str:
-    return " ".join(str(value).split())
+    """Text on one line; what cannot be printed (zero bytes, escapes, broken names of files) as its number."""
+    text = " ".join(str(value).split())
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 class TeramindError(Exception):

@@ -25,11 +25,8 @@ def manifest(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
 ) -> None:
     """Run the command (its help is `EXAMPLE`)."""
-    from teramind_data.errors import InputError
     from teramind_data.ingest.manifest import discover, notes, write_manifest
 
-    if not section_spacing > 0:
-        raise InputError("section spacing is not a length", expected="um > 0", found=section_spacing)
     found = discover(raw, section_spacing)
     write_manifest(found, output, overwrite=overwrite)
     print(f"{'section':<24} {'z um':>10} {'transcripts':>14} {'images':>20}  registration")

@@ -34,12 +34,16 @@ def damaged(path: object, found: object, expected: object = None) -> InputError:
 
 def inside(root: Path, path: Path) -> Path:
     """``path`` where it lies in ``root`` once links are followed; InputError otherwise."""
-    if not path.resolve().is_relative_to(root.resolve()):
+    try:
+        target = path.resolve()
+    except (ValueError, OSError, RuntimeError) as error:  # a zero byte, a name too long, links in a circle
+        raise InputError("file's name is no path", path, found=error, remedy="Correct its name") from error
+    if not target.is_relative_to(root.resolve()):
         raise InputError(
             "file lies outside its folder",
             where=path,
             expected=f"inside {root}",
-            found=path.resolve(),
+            found=target,
             remedy="Move it there; links and paths that lead out are not followed",
         )
     return path

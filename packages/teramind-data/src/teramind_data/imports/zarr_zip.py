@@ -62,7 +62,9 @@ class ZippedArray:
             self._separator = meta.get("dimension_separator", ".")
             compressor = (meta["compressor"] or {}).get("id")
             plain = meta["zarr_format"] == 2 and meta["order"] == "C" and not meta.get("filters")
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            if self._fill is not None:  # null: chunks that are left out may hold anything
+                np.full((), self._fill, dtype)
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             if isinstance(error, InputError):
                 raise
             raise damaged(self.path, f"{type(error).__name__}: {error}", "a Zarr v2 array") from error

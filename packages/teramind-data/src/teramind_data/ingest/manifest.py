@@ -103,6 +103,12 @@ class SectionEntry(_Strict):
             raise ValueError("exclude needs a reason, a few words; leave the key out to keep the section")
         return value
 
+    @model_validator(mode="after")
+    def _name(self) -> SectionEntry:
+        if not self.title.isprintable() or "/" in self.title:
+            raise ValueError(f"name {self.title!r} is no plain text in UTF-8 on one line, without /")
+        return self
+
     @property
     def title(self) -> str:
         """The section's name: given, or its folder's."""
@@ -239,15 +245,17 @@ def load_manifest(path: Path) -> Manifest:
     """
     import yaml
 
+    from teramind_data.ingest.strict_yaml import load_strictly
+
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+        data = load_strictly(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, IsADirectoryError):
         raise MissingInputError(
             "manifest not found",
             where=path,
             remedy="Write one with `teramind-data manifest RAW -o manifest.yaml`",
         ) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(
             "manifest is not readable YAML", where=path, found=error, remedy="Correct it"
         ) from error
@@ -265,8 +273,20 @@ def discover(raw: Path, section_spacing_um: float = 100.0) -> Manifest:
     number, the number tells the order and z, so that a section that is not there leaves its gap.
     Raises MissingInputError where there is none.
     """
+    if not 0 < section_spacing_um < float("inf"):
+        raise InputError(
+            "section spacing is not a length", "--section-spacing", "um > 0", section_spacing_um, "Correct it"
+        )
     if not raw.is_dir():
         raise MissingInputError("folder of raw sections not found", where=raw, remedy="Check the path")
+    strange = [path.name for path in raw.iterdir() if not path.name.isprintable()]
+    if strange:
+        raise InputError(
+            "name in the folder is no plain text",
+            where=f"{raw}, {strange[0]!r}",
+            expected="printable UTF-8 on one line",
+            remedy="Rename it",
+        )
     folders = sorted(
         (path for path in raw.iterdir() if _is_section(path)), key=lambda path: _natural(path.name)
     )

@@ -18,6 +18,7 @@ from teramind_data.ingest import merscope
 from teramind_data.ingest.folds import check_fold
 from teramind_data.ingest.intensity import Histogram, Window
 from teramind_data.ingest.memory import Limits, limits
+from teramind_data.ingest.placement import check_on_image, check_together, extent
 from teramind_data.ingest.plan import Plan
 from teramind_data.ingest.run import Runner
 from teramind_data.ingest.spill import Frame, LaidSection
@@ -103,7 +104,10 @@ def measure(plan: Plan, scratch: Path, run: str, runner: Runner) -> Measured:
     laid_all = tuple(found[section.index] for section in plan.sections)
     _check_placed(plan, laid_all)
     for section, laid in zip(plan.sections, laid_all, strict=True):
-        check_fold(section.to_image, _extent(laid), where=section.registration)
+        check_fold(section.to_image, extent(laid), where=section.registration)
+        check_on_image(section, laid)
+    if plan.manifest.canvas is None:
+        check_together(plan.sections, laid_all)
     frame = _frame(plan, laid_all)
     names = {name for laid in laid_all for name in laid.names.names}
     panel, missing = _panel(plan, names)
@@ -131,14 +135,10 @@ def _check_placed(plan: Plan, laid_all: tuple[LaidSection, ...]) -> None:
                 where=section.folder.transcripts,
                 expected="rows of genes with finite global_x and global_y",
                 found=f"{laid.count.rows} rows, {laid.count.controls} controls, "
-                f"{laid.count.not_finite} without a place",
+                f"{laid.count.not_finite} without a place, {laid.count.other_planes} of other planes, "
+                f"{laid.far} too far away",
                 remedy="Restore the file, or exclude the section in the manifest and say why",
             )
-
-
-def _extent(laid: LaidSection) -> Box:
-    """Where a section's transcripts lie, in plane pixels."""
-    return Box(laid.low[0], laid.high[0] + 1, laid.low[1], laid.high[1] + 1)
 
 
 def _check_counts(sections: tuple[MeasuredSection, ...]) -> None:
@@ -172,7 +172,7 @@ def _frame(plan: Plan, laid_all: tuple[LaidSection, ...]) -> Frame:
 
 def _check_inside(plan: Plan, laid_all: tuple[LaidSection, ...], canvas: tuple[int, int]) -> None:
     for section, laid in zip(plan.sections, laid_all, strict=True):
-        area = _extent(laid)
+        area = extent(laid)
         if area.clip(canvas) is None:
             raise InputError(
                 "section lies outside the canvas",

@@ -230,7 +230,20 @@ def _read_matrix(file: Path) -> Affine:
             found=f"{matrix.shape[0]} x {matrix.shape[1] if matrix.ndim == 2 else 0}",
             remedy="Restore the file from the instrument",
         )
-    return Affine(matrix[:2])
+    if not np.allclose(matrix[2], (0.0, 0.0, 1.0), rtol=0, atol=1e-12):
+        raise InputError(
+            "micron-to-mosaic matrix is projective",
+            where=file,
+            expected="last row 0 0 1",
+            found=" ".join(f"{value:g}" for value in matrix[2]),
+            remedy="Restore the file from the instrument",
+        )
+    try:
+        return Affine(matrix[:2])
+    except InputError as error:
+        raise InputError(
+            error.what, file, error.expected, error.found, "Restore the file from the instrument"
+        ) from None
 
 
 def pixel_size_um(folder: SectionFolder) -> float:

@@ -37,6 +37,7 @@ from teramind_data.panel import ALIASES, Panel, read_aliases
 
 #: Part of every build's key; raised when the same inputs would give another store.
 INGEST_VERSION = 6
+KNOWN_STAINS = ("DAPI", "PolyT")
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,7 @@ class Plan:
     panel: Panel | None
     aliases: Mapping[str, str]
     inputs: tuple[InputFile, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:
@@ -139,6 +141,7 @@ def make_plan(config: IngestConfig) -> Plan:
     for folder in folders:
         merscope.scan_transcripts(folder.transcript_source)
     stains = _stains(manifest, folders)
+    _check_windows(manifest, stains)
     pixel = manifest.pixel_size_um or _pixel_size(folders)
     sections = tuple(_section(index, manifest, folder, stains, pixel) for index, folder in enumerate(folders))
     annotation = _annotation(config.raw, manifest, sections)
@@ -152,6 +155,7 @@ def make_plan(config: IngestConfig) -> Plan:
         panel=None if config.panel is None else load_panel(config.panel),
         aliases=ALIASES if config.aliases is None else read_aliases(config.aliases),
         inputs=_inputs(config.raw, sections, annotation),
+        notes=(*_stains_left_out(folders, stains), *_links_out(sections)),
     )
 
 
@@ -194,8 +198,46 @@ def _stains(manifest: Manifest, folders: list[SectionFolder]) -> tuple[str, ...]
             found="; ".join(f"{f.path.name}: {', '.join(f.mosaics)}" for f in folders[:4]),
             remedy="Exclude sections in the manifest, or restore their mosaics",
         )
-    known = [stain for stain in ("DAPI", "PolyT") if stain in first]
+    known = [stain for stain in KNOWN_STAINS if stain in first]
     return tuple(known) or tuple(sorted(first))
+
+
+def _check_windows(manifest: Manifest, stains: tuple[str, ...]) -> None:
+    unknown = [stain for stain in manifest.intensity if stain not in stains]
+    if unknown:
+        raise InputError(
+            "intensity is given for a stain that is not there",
+            where=f"manifest, intensity.{unknown[0]}",
+            expected=", ".join(stains),
+            found=unknown[0],
+            remedy="Correct the stain's name in the manifest",
+        )
+
+
+def _stains_left_out(folders: list[SectionFolder], stains: tuple[str, ...]) -> tuple[str, ...]:
+    """A line for each of the known stains that some sections have and others lack, so that the store has it not."""
+    said = []
+    for stain in KNOWN_STAINS:
+        lacking = [folder.path.name for folder in folders if stain not in folder.mosaics]
+        if stain not in stains and 0 < len(lacking) < len(folders):
+            said.append(f"{stain} is left out: no such image in {', '.join(lacking[:4])}")
+    return tuple(said)
+
+
+def _links_out(sections: tuple[PlannedSection, ...]) -> tuple[str, ...]:
+    """A line for each file at the vendor's place that is a link out of its folder (those of manifests are refused)."""
+    said = []
+    for section in sections:
+        root = section.folder.path.resolve()
+        images = [file for source in section.images.values() for file in source.files]
+        for file in (section.folder.transcripts, section.folder.micron_to_mosaic_file, *images):
+            parts = file.rglob("*") if file.is_dir() else ()
+            for part in (file, *(part for part in parts if part.is_symlink())):
+                if not part.resolve().is_relative_to(root):
+                    name = part.relative_to(section.folder.path)
+                    said.append(f"{section.name}: {name} is a link out of the section's folder")
+                    break
+    return tuple(said)
 
 
 def _pixel_size(folders: list[SectionFolder]) -> float:

@@ -7,12 +7,17 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from teramind_data.ingest.intensity import HIGH_PERCENTILE, LOW_PERCENTILE
 from teramind_data.ingest.manifest import RegistrationEntry, notes
+from teramind_data.ingest.merscope import table_genes
+from teramind_data.panel import canonical
 
 if TYPE_CHECKING:
     from teramind_data.ingest.measure import Measured
     from teramind_data.ingest.plan import PlannedSection
+    from teramind_data.ingest.spill import LaidSection
 
 _SOFTWARE = ("teramind-data", "numpy", "scipy", "zarr", "polars", "tifffile", "spatialdata")
 
@@ -58,14 +63,32 @@ def provenance(measured: Measured, more_notes: Sequence[str] = ()) -> dict[str, 
 
 def _notes(measured: Measured) -> list[str]:
     """What a person should know of this brain, a line each."""
-    said = list(notes(measured.plan.manifest))
+    said = [*notes(measured.plan.manifest), *measured.plan.notes]
     if measured.missing:
         said.append(
             f"the brain lacks {len(measured.missing)} genes of the panel: {', '.join(measured.missing)}"
         )
     for section, laid in zip(measured.plan.sections, measured.laid, strict=True):
         said += [f"{section.name}: {line}" for line in laid.count.warnings()]
+        if laid.far:
+            said.append(f"{section.name}: {laid.far:,} rows too far from the plane's origin were left out")
+        said += _strange_genes(section, laid)
+        for stain, levels in measured.sections[section.index].levels.items():
+            if np.count_nonzero(levels) == 1:
+                said.append(
+                    f"{section.name}: its {stain} image is flat: every tissue pixel is {levels.argmax()}"
+                )
     return said
+
+
+def _strange_genes(section: PlannedSection, laid: LaidSection) -> list[str]:
+    """Genes among the transcripts that the section's own gene table does not list: rows of another panel."""
+    listed = {canonical(name) for name in table_genes(section.folder)}
+    strange = sorted(name for name in laid.names.names if canonical(name) not in listed) if listed else []
+    if not strange:
+        return []
+    shown = ", ".join(strange[:4]) + (f" and {len(strange) - 4} more" if len(strange) > 4 else "")
+    return [f"{section.name}: genes of the transcripts are not in its cell_by_gene.csv: {shown}"]
 
 
 def _versions() -> dict[str, str]:

@@ -255,7 +255,12 @@ def _numbers(value: object, place: str) -> NDArray[np.float64]:
     except (TypeError, ValueError):
         array = np.array(np.nan)
     if not np.isfinite(array).all() or array.ndim == 0:
-        raise RegistrationError("registration holds something that is no number", where=f"at {place}")
+        raise RegistrationError(
+            "registration holds something that is no number",
+            where=f"at {place}",
+            expected="finite numbers in rows of equal length",
+            remedy="Export the registration again",
+        )
     return array
 
 

@@ -61,6 +61,7 @@ class LaidSection:
     count: TranscriptCount = field(default_factory=TranscriptCount)
     blocks: dict[tuple[int, int], int] = field(default_factory=dict)
     placed: int = 0
+    far: int = 0
     low: tuple[int, int] = (_FAR, _FAR)
     high: tuple[int, int] = (-_FAR, -_FAR)
 
@@ -99,6 +100,7 @@ def lay_down(scratch: Path, section: PlannedSection) -> LaidSection:
             part = slice(start, start + _POINTS)
             xy = np.floor(push(xy_um[part]) + 0.5)
             near = (np.abs(xy) < _FAR).all(axis=1)
+            laid.far += int((~near).sum())
             batch = np.empty(int(near.sum()), _RAW)
             batch["x"], batch["y"] = xy[near].T
             batch["code"] = code[part][near]
