@@ -317,6 +317,7 @@ def test_a_store_on_s3_is_served_alike(
         assert ask(server, "/brain.zarr/images")[0] == 404
     brain = open_brain(url)
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     with serving(brain) as server:
         status, _, body = ask(server, f"/brain.zarr/{SHARD}")
     assert status == 502
