@@ -40,17 +40,7 @@ class Brain(store.Brain):
 
 
 def open_brain(url: str | os.PathLike[str], *, incomplete: bool = False) -> Brain:
-    """Open a store for reading: ``teramind_data.store.open_brain``, and views on it for other libraries.
-
-    Args:
-        url: local path or any URL that fsspec knows (``s3://``, ``memory://``).
-        incomplete: also open a store whose writing has not finished.
-
-    Raises:
-        MissingInputError: where there is nothing.
-        StoreError: where what is there is no store of ours.
-        IncompleteStoreError: where it is unfinished and ``incomplete`` is not set; says what is missing.
-    """
+    """``teramind_data.store.open_brain`` (arguments and errors are told there), with views for other libraries."""
     return Brain(store.open_brain(url, incomplete=incomplete))
 
 
