@@ -20,10 +20,11 @@ from teramind_data.store import Location
 def scratch_folder(out: str, given: Path | None = None) -> Iterator[Path]:
     """An empty folder, removed at the end: beside a local output (same disk), in ``given``, or a temporary one.
 
-    What a killed run left in it is removed at the start, complete or not: these files are neither synced nor hashed,
-    so after a power cut one of the right length may hold zeros. A continued run therefore reads its transcripts again;
-    what it does not do again are the shards, which the store's journal vouches for. While it lasts no other run of this output may begin; where
-    the output is remote and nothing is ``given``, no other run of this user on this machine.
+    What a killed run left in it is removed at the start, complete or not: these files are neither synced nor
+    hashed, so after a power cut one of the right length may hold zeros. A continued run therefore reads its
+    transcripts again; what it does not do again are the shards, which the store's journal vouches for. While it
+    lasts no other run of this output may begin; where the output is remote and nothing is ``given``, no other
+    run of this user on this machine.
 
     Raises:
         OutputExistsError: where another run is writing this output.
