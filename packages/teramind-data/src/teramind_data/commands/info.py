@@ -68,7 +68,7 @@ def _elements(brain: Brain) -> None:
         print(
             f"  {layout.image.path:<24} {text:<48} {_size(brain, layout.image.path)} (unpacked {_bytes(plain)})"
         )
-    for path in ("molecules", "points/transcripts", "tables/sections"):
+    for path in ("molecules", "points/transcripts", "shapes", "tables/sections", "tables/cells"):
         if _exists(brain, path):
             print(f"  {path:<24} {'':<48} {_size(brain, path)}")
 
