@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,9 @@ from teramind_data.panel import Panel
 from teramind_data.store import Location, open_brain, refresh_metadata
 from teramind_data.store.metadata import group_json
 from teramind_data.store.schema import CELL_TABLE, cells_element
+
+if TYPE_CHECKING:
+    from zarr.abc.store import Store
 
 __all__ = ["CELL_ID", "SectionCells", "write_cells"]
 
@@ -70,7 +73,8 @@ def write_cells(url: str | os.PathLike[str], cells: Sequence[SectionCells]) -> N
         # anndata warns of zarr's young string type, which SpatialData writes just so.
         warnings.filterwarnings("ignore", category=UserWarning)
         warnings.filterwarnings("ignore", category=FutureWarning)
-        _write_table(location, placed, brain.panel)
+        with location.small_arrays(f"tables/{CELL_TABLE}") as store:
+            _write_table(store, placed, brain.panel)
     refresh_metadata(url)
 
 
@@ -94,7 +98,7 @@ def _write_shapes(location: Location, own: SectionCells) -> None:
     location.write(f"{group}/zarr.json", group_json(attributes))
 
 
-def _write_table(location: Location, cells: Sequence[SectionCells], panel: Panel) -> None:
+def _write_table(store: Store, cells: Sequence[SectionCells], panel: Panel) -> None:
     import anndata
     import pandas as pd
     import zarr
@@ -102,13 +106,7 @@ def _write_table(location: Location, cells: Sequence[SectionCells], panel: Panel
 
     regions = [cells_element(own.section) for own in cells]
     keys = {"region": regions, "region_key": _REGION, "instance_key": CELL_ID}
-    tables = zarr.open_group(
-        store=location.zarr_store(read_only=False),
-        path="tables",
-        mode="r+",
-        zarr_format=3,
-        use_consolidated=False,
-    )
+    tables = zarr.open_group(store, path="tables", mode="a", zarr_format=3, use_consolidated=False)
     var = pd.DataFrame(index=pd.Index(list(panel), name="gene"))
     # A frame of the table without rows; its parts follow one by one, so that they never lie in memory together.
     write_elem(tables, CELL_TABLE, anndata.AnnData(var=var, uns={"spatialdata_attrs": keys}))
