@@ -45,7 +45,7 @@ Kernel = Callable[[Tensor, Tensor, Tensor], Tensor]
 def single_head(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Single-head attention of ``(b, tokens, c)``, scaled by 1/c as published (not 1/sqrt(c))."""
     # Under torch.compile the compiler chooses; asking the clock would break the graph.
-    if not torch.compiler.is_compiling() and q.is_cuda and flash_wanted(q, k, v):
+    if not torch.compiler.is_compiling() and flash_wanted(q, k, v):
         return _flash(q, k, v)
     return _sdpa(q, k, v)
 
@@ -80,19 +80,18 @@ def flash_supports(q: Tensor, k: Tensor, v: Tensor) -> bool:
     heads of at most 256 in multiples of 8. The middle block of the published networks has 512."""
     head = q.shape[-1]
     return (
-        q.is_cuda
-        and q.dtype in TOLERANCE
+        q.dtype in TOLERANCE
         and k.dtype == v.dtype == q.dtype
         and head <= _MAX_HEAD
         and head % 8 == 0
+        and _device_serves(q.device)
         and _flash_function() is not None
-        and _capability(q.device) >= (8, 0)
     )
 
 
 @cache
-def _capability(device: torch.device) -> tuple[int, int]:
-    return torch.cuda.get_device_capability(device)
+def _device_serves(device: torch.device) -> bool:
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 def flash_wanted(q: Tensor, k: Tensor, v: Tensor) -> bool:
