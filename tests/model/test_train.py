@@ -279,7 +279,10 @@ def test_flags_win_over_the_file_and_the_file_over_the_preset() -> None:
         ({"lr": -1}, r"bad training option: lr \(expected .*greater than 0, found -1"),
         ({"steps": "many"}, "bad training option: steps"),
         ({"batch": 8, "accumulate": 3}, r"batch \(8\) is not a multiple of accumulate \(3\)"),
-        ({"preset": "huge"}, r"unknown preset \(expected main, main-279, supp, human-81, phantom, found huge\)"),
+        (
+            {"preset": "huge"},
+            r"unknown preset \(expected main, main-279, supp, human-81, phantom, found huge\)",
+        ),
     ],
 )
 def test_a_bad_option_is_named(file: dict[str, Any], message: str) -> None:
