@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import io
 import pickle
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -29,6 +32,10 @@ def app() -> typer.Typer:
     @made.command()
     def leave() -> None:
         raise typer.Exit(3)
+
+    @made.command()
+    def say_130() -> None:
+        raise typer.Exit(130)
 
     @made.command()
     def fine() -> None:
@@ -71,6 +78,37 @@ def test_other_ends_keep_their_codes(app: typer.Typer, command: str, code: int) 
     assert run(app, command) == code
 
 
+def test_ctrl_c_is_one_line(app: typer.Typer, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(app, "stop") == 130
+    assert capsys.readouterr().err == "error: interrupted\n"
+    assert run(app, "stop", "--debug") == 130
+    assert "Traceback" in capsys.readouterr().err
+    assert run(app, "say-130") == 130, "a command's own exit code"
+    assert capsys.readouterr().err == ""
+
+
+def test_ctrl_c_of_a_process_is_one_line(tmp_path: Path) -> None:
+    script = tmp_path / "waiting.py"
+    script.write_text(
+        "import time, typer\n"
+        "from teramind_data.console import run_cli\n"
+        "app = typer.Typer()\n"
+        "@app.command()\n"
+        "def wait():\n"
+        "    print('ready', flush=True)\n"
+        "    time.sleep(60)\n"
+        "run_cli(app)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=30)
+    assert (process.returncode, err) == (130, "error: interrupted\n")
+
+
 def test_progress_off_a_terminal_is_few_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(range(100))
     monkeypatch.setattr(console.time, "monotonic", lambda: float(next(clock)))
@@ -109,7 +147,7 @@ def test_an_error_is_not_followed_by_a_progress_line() -> None:
 
 
 def test_every_error_is_ours_and_a_builtin_and_survives_pickling() -> None:
-    builtins = (ValueError, FileNotFoundError, FileExistsError, RuntimeError)
+    builtins = (ValueError, FileNotFoundError, FileExistsError, RuntimeError, ConnectionError)
     for name in errors.__all__:
         kind = getattr(errors, name)
         error = kind("what", where="w", expected=1, found=2, remedy="Do it")

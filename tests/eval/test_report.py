@@ -19,7 +19,8 @@ from teramind_data.errors import (
     OutputExistsError,
     StoreError,
 )
-from teramind_data.store import Section, create_brain
+from teramind_data.panel import Panel
+from teramind_data.store import BrainSpec, Section, create_brain
 from teramind_eval.config import parse_controls, report_config
 from teramind_eval.report.build import write_report
 from tests.eval.conftest import Stores
@@ -318,8 +319,17 @@ def test_a_real_store_without_nuclear_stain_is_refused(stores: Stores, tmp_path:
     drawn = [draw_section(11)]
     sections = (Section(0, "s0", 0.0),)
     real = write_real(tmp_path / "R.zarr", drawn, stains=("PolyT", "PolyA"), sections=sections)
-    with pytest.raises(InputError, match="no nuclear stain"):
+    with pytest.raises(InputError, match=r"no nuclear stain.*expected DAPI, found PolyT, PolyA"):
         write_report(config(stores, tmp_path / "out", real=str(real)))
+    spec = BrainSpec("expression", CANVAS, 0.432, sections, Panel(("a", "b")), stains=())
+    bare = create_brain(tmp_path / "bare.zarr", spec)
+    bare.add_labels("tissue", array=np.ones((1, CANVAS[0] // 16, CANVAS[1] // 16), np.uint8))
+    for z, box in bare.pending("expression"):
+        bare.write("expression", z, box, np.zeros((2, *box.shape), np.uint8))
+    bare.write_molecules([(0, *np.zeros((3, 1), int))])
+    bare.finish()
+    with pytest.raises(InputError, match=r"no nuclear stain.*expected DAPI, found none"):
+        write_report(config(stores, tmp_path / "out", real=str(tmp_path / "bare.zarr")))
 
 
 @pytest.mark.parametrize("values", [["shuffled"], ["=S.zarr"], ["a=S.zarr", "a=T.zarr"], ["a="]])

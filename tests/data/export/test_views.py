@@ -143,6 +143,17 @@ def test_bounding_box_query(small: Brain, spatial: Any) -> None:
     assert len(crop["transcripts"].compute()) == len(y) > 0
 
 
+def test_bounding_box_query_without_the_sections_table(small: Brain) -> None:
+    whole = small.to_spatialdata()
+    table = whole.tables.pop("sections")
+    assert table.n_obs == 3
+    low, high = [100, 40, 32], [200, 120, 96]
+    crop = whole.query.bounding_box(
+        axes=("z", "y", "x"), min_coordinate=low, max_coordinate=high, target_coordinate_system="global"
+    )
+    assert crop["morphology"]["scale0"]["image"].shape == (2, 1, 160, 128)
+
+
 def test_bounding_box_query_of_a_section(small: Brain, plane: Any) -> None:
     crop = plane.query.bounding_box(
         axes=("y", "x"), min_coordinate=[40, 32], max_coordinate=[120, 96], target_coordinate_system="global"

@@ -173,7 +173,10 @@ def test_large_ids_become_labels(raw: Path, read: Read) -> None:
     ("stack", "words"),
     [
         (drawn((2, 256, 500)), "does not fit the canvas.*(16, 32) bins.*found (256, 500)"),
-        (drawn((3, *BINS)), "does not fit the canvas.*expected 2 pages.*found 3 pages"),
+        (
+            drawn((3, *BINS)),
+            "another number of pages than there are sections.*expected 2 pages.*found 3 pages.*reason to exclude",
+        ),
         (drawn((2, *BINS)) - 1, "labels out of range.*-1 .. 7"),
         (drawn((2, *BINS)).astype(np.int64) << 40, "labels out of range"),
         (drawn((2, *BINS)).astype(np.float32), "annotation is of a kind.*whole numbers.*float32"),

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["Advance", "progress", "run_cli"]
 
 _PLAIN_INTERVAL_S = 5.0
+_INTERRUPTED = "error: interrupted"
 
 
 class Advance(Protocol):
@@ -56,9 +57,22 @@ def run_cli(app: typer.Typer, argv: Sequence[str] | None = None) -> NoReturn:
         )
         raise SystemExit(2) from None
     except KeyboardInterrupt:
-        print("error: interrupted", file=sys.stderr)
+        print(_INTERRUPTED, file=sys.stderr)
         raise SystemExit(130) from None
+    except SystemExit as leaving:
+        # Typer leaves with 130 and not a word where it was interrupted.
+        if leaving.code == 130 and _was_interrupted(leaving):
+            if debug:
+                traceback.print_exc()
+            print(_INTERRUPTED, file=sys.stderr)
+        raise
     raise SystemExit(0)
+
+
+def _was_interrupted(error: BaseException | None) -> bool:
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 @contextmanager

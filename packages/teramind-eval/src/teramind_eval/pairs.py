@@ -208,6 +208,6 @@ def read_stain(brain: Part, section: int, box: Box, stain: str) -> np.ndarray:
     """One stain of a section's box, uint8 `(y, x)`; StoreError names a store without that stain."""
     if stain not in brain.stains:
         raise StoreError(
-            "store lacks a stain", where=brain.url, expected=stain, found=", ".join(brain.stains)
+            "store lacks a stain", where=brain.url, expected=stain, found=", ".join(brain.stains) or "none"
         )
     return np.asarray(brain.read("morphology", section, box)[brain.stains.index(stain)])

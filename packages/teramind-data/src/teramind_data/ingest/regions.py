@@ -129,7 +129,7 @@ def label_images(plan: Plan, entry: RegionsEntry, frame: Frame) -> LabelImages:
             stack = _open(file)
             try:
                 if _count(stack) != 1:
-                    raise _misfit(file, "one page", f"{_count(stack)} pages")
+                    raise _miscounted(file, "1 page, as a section's own file", _count(stack))
                 common[section.index] = _page(stack, 0, plan, entry, frame)
             finally:
                 stack.close()
@@ -143,7 +143,10 @@ def _stack_pages(plan: Plan, entry: RegionsEntry, frame: Frame, file: Path) -> l
     try:
         count = _count(stack)
         if count not in (len(entries), len(kept)):
-            raise _misfit(file, f"{len(entries)} pages, one a section", f"{count} pages")
+            expected = f"{len(entries)} pages, one a section of the manifest"
+            if len(kept) != len(entries):
+                expected += f", or {len(kept)}, one a section that is not left out"
+            raise _miscounted(file, expected, count)
         return [
             _page(stack, page, plan, entry, frame) for page in (range(count) if count == len(kept) else kept)
         ]
@@ -214,6 +217,17 @@ def _ours(error: InputError, file: Path) -> TeramindError:
     if what != error.what:
         remedy = "Copy it again from its source, or save it as a tiled TIFF of whole numbers"
     return type(error)(what, error.where or file, error.expected, error.found, remedy)
+
+
+def _miscounted(file: Path, expected: str, count: int) -> InputError:
+    return InputError(
+        "annotation has another number of pages than there are sections",
+        where=file,
+        expected=expected,
+        found=f"{count} pages",
+        remedy="List the missing section in the manifest with a reason to exclude it, remove its page, or give each "
+        "section a file of its own (sections: regions)",
+    )
 
 
 def _misfit(file: Path, expected: object, found: object) -> InputError:

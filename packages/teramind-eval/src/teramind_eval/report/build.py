@@ -90,7 +90,7 @@ def open_stores(config: ReportConfig) -> tuple[Compared, ...]:
             "the real store has no nuclear stain",
             where=config.real,
             expected=NUCLEAR_STAIN,
-            found=", ".join(real.brain.stains),
+            found=", ".join(real.brain.stains) or "none",
             remedy=f"Ingest it with its {NUCLEAR_STAIN} mosaics",
         )
     for one in others:

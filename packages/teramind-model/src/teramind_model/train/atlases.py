@@ -103,7 +103,10 @@ def open_atlases(urls: Sequence[str], panel: Panel | None, stains: Sequence[str]
         missing = [stain for stain in stains if stain not in brain.stains]
         if missing:
             raise InputError(
-                "atlas lacks a stain", where=brain.url, expected=missing[0], found=", ".join(brain.stains)
+                "atlas lacks a stain",
+                where=brain.url,
+                expected=missing[0],
+                found=", ".join(brain.stains) or "none",
             )
         if not np.isclose(brain.pixel_size_um, brains[0].pixel_size_um, rtol=1e-3):
             raise InputError(
