@@ -51,6 +51,7 @@ def contest(folder: Path, title: str, baseline: str, *others: str) -> dict[str, 
     base = best[baseline]
     for name, found in best.items():
         line = f"  {name:<12} {found['wall']:7.1f} s wall {found['cpu']:7.1f} s CPU {found['peak'] / 2**20:7.0f} MiB"
+        line += f"   (and {found['loading']:.1f} s CPU to load libraries)"
         if name != baseline:
             line += (
                 f"   rate {base['wall'] / found['wall']:.2f} x by wall, {base['cpu'] / found['cpu']:.2f} x by CPU; "

@@ -1,9 +1,10 @@
 """Ingest at growing canvases: peak memory and time per occupied megapixel.
 
-    python -m tests.benchmarks.scale_ingest [EDGE:TISSUE_EDGE ...] [--memory 2GiB]
+    python -m tests.benchmarks.scale_ingest [EDGE:TISSUE_EDGE:SECTIONS ...] [--memory 2GiB]
 
-One section a canvas; tissue (both stains and transcripts) in a square at its corner, nothing elsewhere (tiles that the
-TIFF does not hold). Each ingest runs in a process of its own. Not part of `make bench`: the largest takes minutes.
+Tissue (both stains and transcripts) in a square at each section's corner, nothing elsewhere (tiles that the TIFF does
+not hold). Smaller canvases have more sections, so that the start of the program does not count as time per pixel. Each
+ingest runs in a process of its own. Not part of `make bench`: the largest takes minutes.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ from numpy.typing import NDArray
 
 PIXEL_UM = 0.108
 TILE = 256
-DENSITY = 0.01  # transcripts a pixel of tissue
+DENSITY = 0.05  # transcripts a pixel of tissue: a batch is full on the smallest canvas too
 GENES = 100
-CANVASES = ("4096:4096", "16384:5120", "65536:20480")
+CANVASES = ("4096:4096:8", "16384:5120:5", "65536:20480:1")
 
 _RUN = """
 import json, resource, sys, time
@@ -39,11 +40,21 @@ print(json.dumps({"seconds": time.perf_counter() - begin, "cpu": time.process_ti
 """
 
 
-def write_raw(folder: Path, edge: int, tissue: int) -> None:
-    """A section in the vendor's layout."""
+def write_raw(folder: Path, edge: int, tissue: int, sections: int) -> None:
+    """Sections in the vendor's layout, 10 um apart."""
+    names = [f"section_{i:03d}" for i in range(sections)]
+    for name in names:
+        write_section(folder / name, edge, tissue)
+    entries = "".join(
+        f"- {{folder: {n}, z_um: {10.0 * i}, registration: identity}}\n" for i, n in enumerate(names)
+    )
+    (folder / "manifest.yaml").write_text(f"version: 1\ncanvas: [{edge}, {edge}]\nsections:\n{entries}")
+
+
+def write_section(section: Path, edge: int, tissue: int) -> None:
+    """One section."""
     import tifffile
 
-    section = folder / "section_000"
     (section / "images").mkdir(parents=True)
     scale = 1 / PIXEL_UM
     (section / "images" / "micron_to_mosaic_pixel_transform.csv").write_text(
@@ -61,10 +72,6 @@ def write_raw(folder: Path, edge: int, tissue: int) -> None:
             bigtiff=True,
         )
     write_transcripts(section / "detected_transcripts.parquet", tissue)
-    (folder / "manifest.yaml").write_text(
-        f"version: 1\ncanvas: [{edge}, {edge}]\n"
-        "sections:\n- {folder: section_000, z_um: 0.0, registration: identity}\n"
-    )
 
 
 def picture(rng: np.random.Generator) -> NDArray[np.uint16]:
@@ -98,11 +105,11 @@ def write_transcripts(file: Path, tissue: int) -> None:
             out.write_table(pa.table({"global_x": x, "global_y": y, "gene": gene}, schema=schema))
 
 
-def measure(edge: int, tissue: int, memory: str) -> dict[str, float]:
+def measure(edge: int, tissue: int, sections: int, memory: str) -> dict[str, float]:
     """Make, ingest and remove one brain."""
     with tempfile.TemporaryDirectory(prefix="teramind-scale-") as name:
         folder = Path(name)
-        write_raw(folder / "raw", edge, tissue)
+        write_raw(folder / "raw", edge, tissue, sections)
         done = subprocess.run(
             [sys.executable, "-c", _RUN, str(folder / "raw"), str(folder / "out.zarr"), memory],
             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True, text=True,
@@ -119,14 +126,16 @@ def main() -> None:
         at = words.index("--memory")
         memory = words[at + 1]
         del words[at : at + 2]
-    print("| canvas | occupied | transcripts | peak RSS | CPU seconds | wall seconds | CPU s / occupied MP |")
-    print("|---|---|---|---|---|---|---|")
+    print(
+        "| canvas | sections | occupied | transcripts | peak RSS | CPU seconds | wall seconds | CPU s / occupied MP |"
+    )
+    print("|---|---|---|---|---|---|---|---|")
     for word in words or CANVASES:
-        edge, tissue = (int(part) for part in word.split(":"))
-        found = measure(edge, tissue, memory)
-        occupied = tissue**2 / 1e6
+        edge, tissue, sections = (int(part) for part in word.split(":"))
+        found = measure(edge, tissue, sections, memory)
+        occupied = sections * tissue**2 / 1e6
         print(
-            f"| {edge} x {edge} | {occupied:.1f} MP | {found['transcripts']:,} | {found['peak']:.0f} MiB "
+            f"| {edge} x {edge} | {sections} | {occupied:.1f} MP | {found['transcripts']:,} | {found['peak']:.0f} MiB "
             f"| {found['cpu']:.1f} | {found['seconds']:.1f} | {found['cpu'] / occupied:.3f} |",
             flush=True,
         )

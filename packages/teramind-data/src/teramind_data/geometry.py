@@ -39,6 +39,8 @@ class Box:
     def __post_init__(self) -> None:
         for name in ("y0", "y1", "x0", "x1"):
             value = getattr(self, name)
+            if type(value) is int:  # nearly always: boxes are made by the million
+                continue
             try:
                 # numpy integers are welcome, floats are not: geometry never rounds silently.
                 object.__setattr__(self, name, as_index(value))

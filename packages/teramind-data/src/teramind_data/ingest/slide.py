@@ -85,3 +85,7 @@ class Slide:
         for plane in self._planes[1:]:
             np.maximum(out, plane.read(box), out=out)
         return out
+
+    def blank(self, box: Box) -> bool:
+        """Whether the files hold nothing under a box, so that all of it is zero. Decodes nothing."""
+        return all(plane.blank(box) for plane in self._planes)

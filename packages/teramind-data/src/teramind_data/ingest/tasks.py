@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from teramind_data.errors import RegistrationError
 from teramind_data.geometry import BIN_PX, Box, tiles
 from teramind_data.ingest.intensity import Histogram, Window
-from teramind_data.ingest.memory import TILE_CACHE, Limits
+from teramind_data.ingest.memory import TILE_CACHE, Limits, give_back_freed
 from teramind_data.ingest.plan import PlannedSection
 from teramind_data.ingest.raster import FileRows, Rows, strips
-from teramind_data.ingest.rasterize import bin_counts, pull, sample
+from teramind_data.ingest.rasterize import bin_counts, blank, pull, sample
 from teramind_data.ingest.slide import Slide
 from teramind_data.ingest.spill import BLOCK_PX, Frame, LaidSection, SortedSection, Sorting, lay_down
 from teramind_data.ingest.tissue import Work
@@ -31,6 +31,7 @@ from teramind_data.store import Brain, BrainWriter, open_brain, resume_brain
 
 HISTOGRAM_STEP = 2  # every 2nd pixel in y and x tells the intensity windows
 _BLOCK = 512
+_READ_ROWS = 1024  # of a shard that is read back
 
 Unit = tuple[int, Box]  # a section and a shard's box
 
@@ -39,6 +40,7 @@ class _Held(threading.local):
     """What this thread keeps open."""
 
     def __init__(self) -> None:
+        give_back_freed()
         self.slides: dict[str, Slide] = {}
         self.of: tuple[str, int] | None = None
         self.writers: dict[tuple[str, str], BrainWriter] = {}
@@ -83,6 +85,7 @@ class ReadTranscripts:
 
     def __call__(self, section: PlannedSection) -> LaidSection:
         """Read one section."""
+        give_back_freed()
         try:
             return lay_down(self.scratch, section)
         except RegistrationError as error:
@@ -217,9 +220,12 @@ class WriteImages:
         out = np.zeros((len(self.windows), *box.shape), np.uint8)
         slides = _slides(self.target.run, section)
         for channel, (stain, window) in enumerate(self.windows.items()):
+            place = box.shift(*self.shift)
+            if window.low >= 0 and blank(slides[stain], section.to_image, place, self.interpolation):
+                continue
             for part in tiles(box, _BLOCK):
                 counts = pull(slides[stain], section.to_image, part.shift(*self.shift), self.interpolation)
-                if counts.any():
+                if counts.max() > 0:
                     out[(channel, *part.shift(-box.y0, -box.x0).slices)] = window.apply(counts)
                 elif window.low < 0:
                     out[(channel, *part.shift(-box.y0, -box.x0).slices)] = window.apply(counts[:1, :1])[0, 0]
@@ -279,10 +285,12 @@ class WriteTissue:
             row = [box for box in boxes if box.y0 == y0]
             band = np.zeros((row[0].height // BIN_PX, shape[1]), np.float32)
             for box in row:
-                pixels = brain.read("morphology", z, box)[channel]
-                if pixels.any():
-                    bins = box.coarsen(BIN_PX)
-                    means = pixels.reshape(bins.height, BIN_PX, bins.width, BIN_PX).mean(axis=(1, 3))
-                    band[:, bins.x0 : bins.x1] = means
+                for part in tiles(box, (_READ_ROWS, box.width)):
+                    pixels = brain.read("morphology", z, part)[channel]
+                    if pixels.any():
+                        bins = part.coarsen(BIN_PX)
+                        means = pixels.reshape(bins.height, BIN_PX, bins.width, BIN_PX).mean(axis=(1, 3))
+                        top = bins.y0 - y0 // BIN_PX
+                        band[top : top + bins.height, bins.x0 : bins.x1] = means
             out.write(y0 // BIN_PX, band)
         return out

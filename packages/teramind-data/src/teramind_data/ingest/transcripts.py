@@ -143,15 +143,19 @@ def stream_tables(source: TranscriptSource | Path) -> Iterator[pl.DataFrame]:
 
     source = as_source(source)
     frame = scan_transcripts(source)
+    rows = 0
     try:
         if is_compressed(source.file):
             yield from _stream_blocks(source)
             return
-        rows = 0
-        for table in frame.collect_batches(chunk_size=_BATCH_ROWS, maintain_order=True):
+        if source.file.suffix.lower() == ".parquet":
+            tables = _stream_row_groups(source)
+        else:
+            tables = frame.collect_batches(chunk_size=_BATCH_ROWS, maintain_order=True)
+        for table in tables:
             rows += len(table)
             yield table
-    except (pl.exceptions.PolarsError, OSError) as error:
+    except (pl.exceptions.PolarsError, OSError, _arrow_error()) as error:
         raise _unreadable(source, error) from error
     declared = _declared_rows(source.file)
     if declared is not None and declared != rows:
@@ -237,6 +241,30 @@ def _select(frame: pl.LazyFrame, columns: Columns, source: TranscriptSource) -> 
     if source.z_planes is not None and columns.z is not None:
         chosen.append(pl.col(columns.z).cast(pl.Float64).alias("z"))
     return frame.select(chosen)
+
+
+def _stream_row_groups(source: TranscriptSource) -> Iterator[pl.DataFrame]:
+    """A parquet file a batch at a time. By pyarrow: polars reads row groups ahead, with no bound on their bytes."""
+    import polars as pl
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(source.file, pre_buffer=False) as file:
+        columns = _columns(source, file.schema_arrow.names)
+        wanted = list(
+            dict.fromkeys(
+                [*columns.needed, *([columns.z] if source.z_planes is not None and columns.z else [])]
+            )
+        )
+        for batch in file.iter_batches(_BATCH_ROWS, columns=wanted):
+            table = pl.from_arrow(batch)
+            if isinstance(table, pl.DataFrame):
+                yield _select(table.lazy(), columns, source).collect()
+
+
+def _arrow_error() -> type[Exception]:
+    import pyarrow as pa
+
+    return pa.ArrowException
 
 
 def _stream_blocks(source: TranscriptSource) -> Iterator[pl.DataFrame]:

@@ -245,6 +245,21 @@ class Molecules:
         y, x, gene = (np.concatenate(column) for column in zip(*parts, strict=True))
         return y, x, gene
 
+    def batches(
+        self, section: int, rows: int = _SHARD
+    ) -> Iterator[tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.uint16]]]:
+        """All molecules of a section as ``read`` gives them, in store order, ``rows`` at a time."""
+        self._check_section(section)
+        offsets = self._offsets(section)
+        end = int(offsets[-1])
+        for start in range(int(offsets[0]), end, rows):
+            stop = min(start + rows, end)
+            yield (
+                self._column("y", start, stop),
+                self._column("x", start, stop),
+                self._column("gene", start, stop),
+            )
+
     def totals(self, section: int) -> NDArray[np.int64]:
         """Molecules of each gene in a section, (genes,), streamed."""
         self._check_section(section)

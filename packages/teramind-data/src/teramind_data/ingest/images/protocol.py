@@ -30,6 +30,10 @@ class Plane(Protocol):
         """The pixels ``(h, w)`` of a box, zeros outside the image; only tiles under the box are decoded."""
         ...
 
+    def blank(self, box: Box) -> bool:
+        """Whether the file holds no tile under a box, so that all of it is zero."""
+        ...
+
 
 class ImageStack(Protocol):
     """An open image file: channels and z planes of one size.
@@ -106,15 +110,35 @@ class TiledPlane(ABC):
         if inside is None:
             return out
         height, width = self.tile
+        # Plain numbers: boxes would cost more than what is copied.
         for row in range(inside.y0 // height, ceil_div(inside.y1, height)):
+            y0, y1 = max(row * height, inside.y0), min((row + 1) * height, inside.y1)
             for column in range(inside.x0 // width, ceil_div(inside.x1, width)):
-                pixels = self._tile(row, column)
-                area = Box.from_shape((pixels.shape[0], pixels.shape[1]), (row * height, column * width))
-                common = area.intersect(inside)
-                if common is not None:
-                    source = common.shift(-area.y0, -area.x0)
-                    out[common.shift(-box.y0, -box.x0).slices] = pixels[source.slices]
+                if self.is_empty(row, column):
+                    continue
+                x0, x1 = max(column * width, inside.x0), min((column + 1) * width, inside.x1)
+                part = self._tile(row, column)[
+                    y0 - row * height : y1 - row * height, x0 - column * width : x1 - column * width
+                ]
+                top, left = y0 - box.y0, x0 - box.x0
+                out[top : top + part.shape[0], left : left + part.shape[1]] = part
         return out
+
+    def blank(self, box: Box) -> bool:
+        """Whether the file holds no tile under a box, so that all of it is zero."""
+        inside = box.clip(self.shape)
+        if inside is None:
+            return True
+        height, width = self.tile
+        return all(
+            self.is_empty(row, column)
+            for row in range(inside.y0 // height, ceil_div(inside.y1, height))
+            for column in range(inside.x0 // width, ceil_div(inside.x1, width))
+        )
+
+    def is_empty(self, row: int, column: int) -> bool:
+        """Whether the file leaves this tile out, all of it being zero."""
+        return False
 
     def _tile(self, row: int, column: int) -> NDArray[Any]:
         key = (self._key, row, column)

@@ -56,6 +56,11 @@ class TiffPlane(TiledPlane):
             raise broken(self._path, f"{size} bytes", f"{end} bytes")
         return self
 
+    def is_empty(self, row: int, column: int) -> bool:
+        """Whether a sparse TIFF leaves this tile out."""
+        sample = self._sample if self._separate else 0
+        return bool(self._counts[row * self.columns + column + sample * self.rows * self.columns] == 0)
+
     def decode(self, row: int, column: int) -> NDArray[Any]:
         """Read and decode one tile or strip."""
         index = row * self.columns + column
