@@ -89,6 +89,8 @@ class Work:
         for y0, y1 in strips(plane.shape[0], min(self.rows, plane.shape[0])):
             top, bottom = max(0, y0 - halo), min(plane.shape[0], y1 + halo)
             part = np.asarray(plane.read(top, bottom), np.float32)
+            if not part.any():  # most of a canvas; planes are made of zeros
+                continue
             smooth = ndimage.gaussian_filter(part, sigma, mode="nearest", truncate=_TRUNCATE)
             out.write(y0, smooth[y0 - top : y1 - top])
         return out
