@@ -16,8 +16,8 @@ from teramind_data.ingest.spill import BLOCK_PX, SORT_BYTES
 
 MIB = 1 << 20
 DEFAULT = 2048 * MIB
-#: Interpreter and libraries. Measured: 130 MiB once a plan is made; with numba, pandas and anndata, which come later, and
-#: what allocators keep, less than 300 MiB.
+#: Interpreter and libraries. Measured: 130 MiB once a plan is made; with numba, pandas and anndata, which come later,
+#: and what allocators keep, less than 300 MiB.
 _LIBRARIES = 400 * MIB
 #: Batches of a transcript file on their way. Measured: 195 MiB above the libraries at 21 million rows of parquet.
 _TRANSCRIPTS = 300 * MIB
