@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from teramind_data.errors import InputError, MissingShardError
 from teramind_data.geometry import Box
 from teramind_data.store import Brain, open_brain
-from teramind_model.data.batches import batches, make_batch
+from teramind_model.data.batches import batch_parts, batches, make_batch
 from teramind_model.data.crops import Atlas, CropSource, Geometry, Place, turn
 from teramind_model.data.readers import BlockReader, CachedReader, StoreReader, memory_bytes, open_reader
 from teramind_model.data.tissue import TissueIndex
@@ -186,7 +186,7 @@ def test_a_sample_depends_on_its_key_alone(brain: Brain) -> None:
 @pytest.mark.parametrize("workers", [0, 1, 3])
 def test_batches_do_not_depend_on_workers_or_parts(brain: Brain, workers: int) -> None:
     source = source_of(brain)
-    got = list(batches(source, range(2, 7), 4, 2, workers=workers))
+    got = list(batches(source, range(2, 7), batch_parts(4, 2), workers=workers))
     assert len(got) == 5
     for step, parts in zip(range(2, 7), got, strict=True):
         whole = make_batch(source, step, range(4))
@@ -202,7 +202,7 @@ def test_an_error_of_a_worker_reaches_the_loop(brain: Brain) -> None:
 
     source = source_of(brain, reader=Broken(CachedReader(brain, GENES, STAINS)))
     with pytest.raises(MissingShardError, match="gone"):
-        next(batches(source, range(3), 2, 1, workers=2))
+        next(batches(source, range(3), batch_parts(2, 1), workers=2))
 
 
 def test_tissue_bins_are_numbered_once_each() -> None:

@@ -26,7 +26,7 @@ NETWORK_KEYS = ("patch", "channels", "gene_slices", "gene_widths", "time_width",
 #: Those that fix the parameters' shapes: a checkpoint to start from decides them.
 SHAPE_KEYS = NETWORK_KEYS[:5]
 
-Precision = Literal["32-true", "bf16-mixed"]
+Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
 
 class TrainConfig(BaseModel):
@@ -64,6 +64,12 @@ class TrainConfig(BaseModel):
     precision: Precision = "32-true"
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     compile: bool = False
+    devices: PositiveInt = 1
+    nodes: PositiveInt = 1
+    recompute: bool = False
+    held_out: float = Field(default=0.0, ge=0, lt=1)
+    validate_every: int = Field(default=0, ge=0)
+    wandb: str | None = None
     checkpoint_every: int = Field(default=250, ge=0)
     sample_every: int = Field(default=250, ge=0)
     keep: PositiveInt = 2
@@ -75,6 +81,8 @@ class TrainConfig(BaseModel):
     def _whole_parts(self) -> TrainConfig:
         if self.batch % self.accumulate:
             raise ValueError(f"batch ({self.batch}) is not a multiple of accumulate ({self.accumulate})")
+        if self.validate_every and not self.held_out:
+            raise ValueError("validate_every needs tiles that are held out: give held_out, as 0.01")
         return self
 
     def options(self) -> TrainOptions:

@@ -46,7 +46,22 @@ def model_card(info: ModelInfo) -> str:
     lines += [stage_line(i, stage) for i, stage in enumerate(lineage, start=1)] or [
         "No training is recorded."
     ]
-    return "\n".join([*lines, "", _LIMITS])
+    return "\n".join([*lines, "", *_scores(info.training.get("scores", {})), _LIMITS])
+
+
+def _scores(scores: dict[str, Any]) -> list[str]:
+    if "held_out_loss" not in scores:
+        return []
+    by_time = ", ".join(
+        f"{value:.4g} at t = {t}" for t, value in scores.get("held_out_loss_at_t", {}).items()
+    )
+    return [
+        "## Scores",
+        "",
+        f"Loss on held-out tiles after {scores['step']} steps: {scores['held_out_loss']:.4g} ({by_time}); all parts of "
+        "the objective, unweighted, with the same noise each time.",
+        "",
+    ]
 
 
 def stage_line(number: int, stage: dict[str, Any]) -> str:

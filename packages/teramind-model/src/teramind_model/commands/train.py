@@ -66,8 +66,23 @@ def train(
     dropout: Annotated[float | None, typer.Option(help="Dropout probability.")] = None,
     fold_z: Annotated[bool | None, typer.Option(help="Fold slices into channels.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps.")] = None,
-    precision: Annotated[str | None, typer.Option(help="32-true or bf16-mixed.")] = None,
+    precision: Annotated[str | None, typer.Option(help="32-true, bf16-mixed or 16-mixed.")] = None,
     compile_: Annotated[bool | None, typer.Option("--compile", help="Use torch.compile.")] = None,
+    devices: Annotated[
+        int | None, typer.Option(help="Devices of each machine; on a CPU, processes.  [default: 1]")
+    ] = None,
+    nodes: Annotated[int | None, typer.Option(help="Machines (with torchrun or SLURM).")] = None,
+    recompute: Annotated[
+        bool | None, typer.Option("--recompute", help="Compute activations twice to save memory.")
+    ] = None,
+    held_out: Annotated[
+        float | None,
+        typer.Option(help="Share of tissue tiles kept for validation.  [default: 0, as the paper]"),
+    ] = None,
+    validate_every: Annotated[
+        int | None, typer.Option(help="Steps between validations on held-out tiles; 0: none.")
+    ] = None,
+    wandb: Annotated[str | None, typer.Option(help="Log to this Weights & Biases project as well.")] = None,
     checkpoint_every: Annotated[
         int | None, typer.Option(help="Steps between checkpoints; 0: only at the end.")
     ] = None,
@@ -128,6 +143,7 @@ def _run(resolved: Resolved, out: Path) -> int:
     from teramind_model.checkpoint import ModelInfo, load_checkpoint
     from teramind_model.data.crops import Geometry
     from teramind_model.train.atlases import open_atlases
+    from teramind_model.train.devices import first_process
     from teramind_model.train.loop import Training, train
     from teramind_model.train.options import FREE_KEYS
     from teramind_model.train.run_directory import RunDirectory
@@ -151,23 +167,26 @@ def _run(resolved: Resolved, out: Path) -> int:
     free = FREE_KEYS | ({"steps"} if config.schedule == "constant" else frozenset())
     run.check(saved, free, resolved.defaults())
     geometry = Geometry(network.patch, network.gene_slices, network.image_slices, network.stains)
-    source = atlases.source(geometry, config.seed, config.cache_gib * 2**30)
-    typer.echo(
+    source = atlases.source(geometry, config.seed, config.cache_gib * 2**30, held_out=config.held_out)
+    say = typer.echo if first_process() else _silent
+    say(
         f"{len(atlases.brains)} atlases, {network.genes} genes, {sum(len(a.tissue) for a in source.atlases):,} tissue "
         f"bins; {method}, P={network.patch} S={network.gene_slices}; {config.steps} steps of {config.batch}",
         err=True,
     )
     result = train(Training(info, source, config.options(), atlases.provenance(), init), run, saved)
     if result.up_to_date:
-        typer.echo(f"up to date: {result.checkpoint} has {result.step} steps")
+        say(f"up to date: {result.checkpoint} has {result.step} steps")
         return 0
     if result.signal is not None:
-        typer.echo(
-            f"stopped at step {result.step}; the same command resumes from {result.checkpoint}", err=True
-        )
+        say(f"stopped at step {result.step}; the same command resumes from {result.checkpoint}", err=True)
         return 128 + result.signal
-    typer.echo(f"trained {result.step} steps: {result.checkpoint}")
+    say(f"trained {result.step} steps: {result.checkpoint}")
     return 0
+
+
+def _silent(_message: object, err: bool = False) -> None:
+    """For all processes of a run but the first."""
 
 
 def _check_against(init: Checkpoint, resolved: Resolved, panel: Panel | None) -> None:

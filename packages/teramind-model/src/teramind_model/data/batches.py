@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import torch
 
+from teramind_data.errors import InputError
 from teramind_model.data.crops import CropSource, Sample
 from teramind_model.diffusion.objective import Block
 
-__all__ = ["batches", "collate", "make_batch"]
+__all__ = ["batch_parts", "batches", "collate", "make_batch"]
 
 
 def collate(samples: list[Sample]) -> Block:
@@ -29,17 +30,36 @@ def make_batch(source: CropSource, step: int, numbers: range) -> Block:
     return collate([source.sample(step, number) for number in numbers])
 
 
+def batch_parts(batch: int, accumulate: int, rank: int = 0, world: int = 1) -> tuple[range, ...]:
+    """Sample numbers of each part of a batch that process ``rank`` of ``world`` takes.
+
+    Over all processes a part holds the same samples whatever their number.
+
+    Raises:
+        InputError: where the batch cannot be cut so.
+    """
+    if batch % (accumulate * world):
+        raise InputError(
+            "batch cannot be shared out",
+            expected=f"a multiple of {accumulate} parts x {world} devices",
+            found=batch,
+            remedy="Change --batch, --accumulate or --devices",
+        )
+    part = batch // accumulate
+    mine = part // world
+    return tuple(range(i * part + rank * mine, i * part + (rank + 1) * mine) for i in range(accumulate))
+
+
 def batches(
-    source: CropSource, steps: range, batch: int, accumulate: int, *, workers: int = 1
+    source: CropSource, steps: range, parts: Sequence[range], *, workers: int = 1
 ) -> Generator[list[Block], None, None]:
-    """For each step its ``accumulate`` parts, ``batch`` samples in all.
+    """For each step its parts, each the samples of some numbers of the batch.
 
     With ``workers`` threads, up to ``workers + 1`` steps are prepared ahead; the values are the same for any number.
     """
-    part = batch // accumulate
 
     def make(step: int) -> list[Block]:
-        return [make_batch(source, step, range(i * part, (i + 1) * part)) for i in range(accumulate)]
+        return [make_batch(source, step, numbers) for numbers in parts]
 
     if workers < 1:
         yield from map(make, steps)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from teramind_data.errors import InputError
 from teramind_data.geometry import BIN_PX, Box
+from teramind_model.data.held_out import HeldOut
 from teramind_model.data.keys import Purpose, generator
 from teramind_model.data.readers import BlockReader
 from teramind_model.data.tissue import TissueIndex
@@ -22,6 +23,9 @@ from teramind_model.diffusion.schedule import TRAIN_STEPS
 __all__ = ["Atlas", "CropSource", "Geometry", "Place", "Sample"]
 
 SYMMETRIES = 8
+
+_TRIES = 1000
+"""Places drawn for one outside (or inside) the held-out tiles before giving up."""
 
 
 @dataclass(frozen=True)
@@ -105,18 +109,60 @@ class Atlas:
 
 
 class CropSource:
-    """Samples of some atlases, each tissue bin of all of them equally likely to lie in a crop."""
+    """Samples of some atlases, each tissue bin of all of them equally likely to lie in a crop.
 
-    def __init__(self, atlases: Sequence[Atlas], geometry: Geometry, seed: int) -> None:
+    A share ``held_out`` of the tiles with tissue is never read for a sample, only for :meth:`validation_place`.
+    """
+
+    def __init__(
+        self, atlases: Sequence[Atlas], geometry: Geometry, seed: int, *, held_out: float = 0.0
+    ) -> None:
         for atlas in atlases:
             atlas.check(geometry)
         self.atlases = tuple(atlases)
         self.geometry = geometry
         self.seed = seed
+        self.held_out = HeldOut.choose(held_out, seed, [atlas.tissue for atlas in atlases])
         self._ends = np.cumsum([len(atlas.tissue) for atlas in atlases])
 
     def place(self, rng: np.random.Generator) -> Place:
-        """Draw a place: a tissue bin, a pixel of it, and where that pixel stands in the crop and the window.
+        """Draw a place outside the held-out tiles.
+
+        Raises:
+            InputError: where they leave no room.
+        """
+        for _ in range(_TRIES):
+            place = self._draw(rng)
+            if not self.held_out.touches(place.atlas, self.block_box(place)):
+                return place
+        raise InputError("no crop is outside the held-out tiles", remedy="Use a smaller --held-out")
+
+    def validation_place(self, rng: np.random.Generator) -> Place:
+        """Draw a place whose block lies inside one held-out tile, all of it inside its crop.
+
+        Raises:
+            InputError: where no held-out tile has tissue.
+        """
+        for _ in range(_TRIES * 10):
+            place = self._draw(rng)
+            box = self.block_box(place)
+            if box.shape == (2 * self.geometry.patch,) * 2 and self.held_out.holds(place.atlas, box):
+                return place
+        raise InputError("no held-out tile has tissue", remedy="Use a larger --held-out")
+
+    def block_box(self, place: Place) -> Box:
+        """Canvas pixels that the sample of a place shows, before its symmetry: its block, cut at the crop."""
+        g = self.geometry
+        edge = 2 * g.patch
+        # The grid is padded by half a patch, so block (0, 0) starts half a patch before the crop.
+        top, left = (index * g.patch - g.patch // 2 for index in place.block)
+        inside = Box.from_shape((edge, edge), (top, left)).clip((g.crop, g.crop))
+        if inside is None:  # cannot be: every block overlaps its crop
+            raise InputError("block lies outside its crop", found=place.block)
+        return inside.shift(place.y, place.x)
+
+    def _draw(self, rng: np.random.Generator) -> Place:
+        """A place anywhere: a tissue bin, a pixel of it, and where that pixel stands in the crop and the window.
 
         Any window of Z neighbouring sections may be drawn, so that each section is seen in every slot; generation
         uses those that start at multiples of Z.
@@ -140,10 +186,12 @@ class CropSource:
 
     def sample(self, step: int, number: int) -> Sample:
         """Sample ``number`` of the batch of ``step``."""
-        g = self.geometry
         rng = generator(Purpose.SAMPLE, self.seed, step, number)
-        place = self.place(rng)
-        t = int(rng.integers(TRAIN_STEPS))
+        return self.at(self.place(rng), int(rng.integers(TRAIN_STEPS)), rng)
+
+    def at(self, place: Place, t: int, rng: np.random.Generator) -> Sample:
+        """The sample of a place at a time, its noise drawn next from ``rng``."""
+        g = self.geometry
         image, mask, counts = self.read(place)
         edge = 2 * g.patch
         noise = rng.standard_normal((g.stains * g.image_slices, edge, edge), dtype=np.float32)
@@ -153,18 +201,17 @@ class CropSource:
         """Image, mask and counts of a place, its symmetry applied: only the block's own pixels and bins are read."""
         g, atlas = self.geometry, self.atlases[place.atlas]
         edge, n_bins = 2 * g.patch, 2 * g.bins
-        # The grid is padded by half a patch, so block (0, 0) starts half a patch before the crop.
-        top, left = (index * g.patch - g.patch // 2 for index in place.block)
-        inside = Box.from_shape((edge, edge), (top, left)).clip((g.crop, g.crop))
-        if inside is None:  # cannot be: every block overlaps its crop
-            raise InputError("block lies outside its crop", found=place.block)
-        box = inside.shift(place.y, place.x)
+        box = self.block_box(place)
+        top, left = (
+            corner + index * g.patch - g.patch // 2
+            for corner, index in zip((place.y, place.x), place.block, strict=True)
+        )
         sections = range(place.section, place.section + g.image_slices)
         before = (g.gene_slices - g.image_slices) // 2
         gene_sections = range(place.section - before, place.section - before + g.gene_slices)
 
         pixels = atlas.reader.image(sections, box)
-        into = inside.shift(-top, -left)
+        into = box.shift(-top, -left)
         image = np.zeros((g.stains * g.image_slices, edge, edge), np.float32)
         mask = np.zeros((1, edge, edge), np.float32)
         image[(..., *into.slices)] = pixels.reshape(-1, *box.shape) / np.float32(127.5) - np.float32(1)

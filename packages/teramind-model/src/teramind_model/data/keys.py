@@ -14,6 +14,8 @@ class Purpose(IntEnum):
     DROPOUT = 2
     PICTURE = 3
     WEIGHTS = 4
+    HELD_OUT = 5
+    VALIDATION = 6
 
 
 def generator(purpose: Purpose, *key: int) -> np.random.Generator:

@@ -14,6 +14,9 @@ from teramind_data.store import Brain
 _TILE = 16
 """Bins along the edge of a tile; tiles without tissue are left out, others hold one bit a bin."""
 
+TILE_PX = _TILE * BIN_PX
+"""The same in pixels."""
+
 
 @dataclass(frozen=True)
 class TissueIndex:

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from teramind_model.network.dropout import KeyedDropout
+
 _EPSILON = 1e-6
 
 
@@ -131,7 +133,7 @@ class ResBlock(nn.Module):
         self.conv_in = SliceConv(c_in, c_out, (3, 3, 3), fold=fold)
         self.modulation = nn.Linear(time_width, 2 * c_out)
         self.norm_out = RMSNorm(c_out)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = KeyedDropout(dropout)
         self.conv_out = SliceConv(c_out, c_out, (3, 3, 3), fold=fold)
         self.skip = nn.Identity() if c_in == c_out else SliceConv(c_in, c_out, (1, 1, 1))
         nn.init.zeros_(self.conv_out.weight)

@@ -32,7 +32,9 @@ class Atlases:
         """Edge of a pixel in um, the same for all."""
         return self.brains[0].pixel_size_um
 
-    def source(self, geometry: Geometry, seed: int, cache_bytes: float) -> CropSource:
+    def source(
+        self, geometry: Geometry, seed: int, cache_bytes: float, *, held_out: float = 0.0
+    ) -> CropSource:
         """Their samples. Brains are held in memory, in order, while they fit into ``cache_bytes``."""
         atlases = []
         for brain in self.brains:
@@ -42,7 +44,7 @@ class Atlases:
             cost = memory_bytes(brain, len(self.stains))
             cache_bytes -= cost if cost <= cache_bytes else 0
             atlases.append(Atlas(_name(brain), brain.n_sections, brain.canvas, TissueIndex.of(brain), reader))
-        return CropSource(atlases, geometry, seed)
+        return CropSource(atlases, geometry, seed, held_out=held_out)
 
     def _stain_positions(self, brain: Brain) -> np.ndarray:
         return np.array([brain.stains.index(stain) for stain in self.stains])

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+
+from teramind_data.errors import InputError
 
 __all__ = ["Row", "TrainLog"]
 
@@ -40,8 +43,11 @@ def columns(terms: Sequence[str]) -> tuple[str, ...]:
 class TrainLog:
     """Appends rows. Opened at step ``start``, it drops what an interrupted part logged beyond it."""
 
-    def __init__(self, csv_file: Path, tensorboard: Path, start: int, terms: Sequence[str]) -> None:
+    def __init__(
+        self, csv_file: Path, tensorboard: Path, start: int, terms: Sequence[str], wandb: str | None = None
+    ) -> None:
         self._columns = columns(terms)
+        self._wandb = None if wandb is None else _open_wandb(wandb, csv_file.parent)
         kept = _rows_up_to(csv_file, start, len(self._columns))
         temporary = csv_file.with_name(f".{csv_file.name}.tmp")
         with temporary.open("w", newline="", encoding="utf-8") as handle:
@@ -63,11 +69,28 @@ class TrainLog:
         self._writer.writerow([repr(value) for value in row.values()])
         self._handle.flush()
         if self._board is not None:
-            last_of_loss = 1 + len(row.terms)
-            for place, (name, value) in enumerate(zip(self._columns, row.values(), strict=True)):
-                if name not in ("step", "seconds"):
-                    group = "loss" if place <= last_of_loss else "training"
-                    self._board.add_scalar(f"{group}/{name}", value, row.step)
+            for name, value in self._named(row).items():
+                self._board.add_scalar(name, value, row.step)
+        if self._wandb is not None:
+            self._wandb.log(self._named(row), step=row.step)
+
+    def _named(self, row: Row) -> dict[str, float]:
+        last_of_loss = 1 + len(row.terms)
+        values = enumerate(zip(self._columns, row.values(), strict=True))
+        return {
+            f"{'loss' if place <= last_of_loss else 'training'}/{name}": value
+            for place, (name, value) in values
+            if name not in ("step", "seconds")
+        }
+
+    def scores(self, step: int, losses: Mapping[int, Mapping[str, float]]) -> None:
+        """Log the losses on held-out tiles, by time."""
+        named = {f"held out/t = {t}": sum(terms.values()) for t, terms in losses.items()}
+        if self._board is not None:
+            for name, value in named.items():
+                self._board.add_scalar(name, value, step)
+        if self._wandb is not None:
+            self._wandb.log(named, step=step)
 
     def picture(self, step: int, picture: Any) -> None:
         """Show a picture, uint8 ``(h, w)`` or ``(h, w, 3)``."""
@@ -83,6 +106,21 @@ class TrainLog:
         self._handle.close()
         if self._board is not None:
             self._board.close()
+        if self._wandb is not None:
+            self._wandb.finish()
+
+
+def _open_wandb(project: str, run: Path) -> Any:
+    """A Weights & Biases run, named as the run's folder; resumed where it was begun before."""
+    try:
+        wandb: Any = import_module("wandb")
+    except ImportError:
+        raise InputError(
+            "Weights & Biases is not installed",
+            expected="wandb",
+            remedy="pip install wandb, or leave --wandb out",
+        ) from None
+    return wandb.init(project=project, name=run.name, dir=str(run), id=run.name, resume="allow")
 
 
 def _rows_up_to(csv_file: Path, step: int, width: int) -> list[list[str]]:
