@@ -212,6 +212,35 @@ def test_planes_straight_and_oblique(
     assert ((wanted == 0).mean() > 0) == oblique
 
 
+def test_a_registration_that_tells_its_depth(
+    raw: Path, fine: tuple[np.ndarray, str], read: Read, tiny: PhantomConfig
+) -> None:
+    """Registrations as ABBA writes them, axes permuted, the slices leaning: the volume is cut where they lie."""
+    data, name = fine
+    lean = (-0.4, 0.3)  # of AP by x (LR) and y (DV)
+    for index, at in enumerate((0.303, 0.555)):
+        folder = raw / f"section_00{index}"
+        whole = json.loads(next(folder.glob("ABBA-Transform-*.json")).read_text())
+        first = {"affinetransform3d": [0, 0, 1, 0, 0, 1, 0, 0, 1, -lean[1], -lean[0], -at]}
+        both = {
+            "type": "RealTransformSequence",
+            "size": 2,
+            "realTransform_0": first,
+            "realTransform_1": whole,
+        }
+        (folder / "leaning.json").write_text(json.dumps(both))
+    leaning = {"registration": {"file": "leaning.json"}}
+    found = ids(read({"volume": name}, {0: leaning, 1: leaning}))
+    leans = np.array([[*lean, 1, 0], [0, 1, 0, 0], [1, 0, 0, 0]], float)
+    wanted = slow_twin(tiny.pixel_size_um, data, leans, [303.0, 555.0])
+    np.testing.assert_array_equal(found, wanted)
+    # What a person says of a section goes before it.
+    flat = ids(read({"volume": name}, {0: leaning, 1: {**leaning, "atlas_depth_um": 400.0}}))
+    straight = np.array([[0, 0, 1, 0], [0, 1, 0, 0], [1, 0, 0, 0]], float)
+    np.testing.assert_array_equal(flat[0], wanted[0])
+    np.testing.assert_array_equal(flat[1], slow_twin(tiny.pixel_size_um, data, straight, [0.0, 400.0])[1])
+
+
 def test_blocks_do_not_show(
     fine: tuple[np.ndarray, str], read: Read, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,7 +4,8 @@ The canvas is the registered plane, so a bin's place in the atlas follows from t
 (which brought the section there) is not applied a second time::
 
     bin centre, canvas px -> plane um: origin_um + pixel_size_um * (x, y)   (whole pixels are centres)
-    (x, y, depth) um      -> atlas um (AP, DV, LR): by ``plane`` or ``matrix``
+    (x, y, depth) um      -> atlas um (AP, DV, LR): by ``plane`` or ``matrix``; the depth is the manifest's
+                             (atlas_depth_um of the section), else the registration's own, which may lean, else z
     atlas um              -> voxel: floor((um - origin_um) / voxel_um)      (nearest voxel)
 
 with CCF's conventions: axes anterior to posterior, superior to inferior, left to right, and atlas 0 at the *corner*
@@ -26,11 +27,12 @@ from teramind_data.errors import InputError
 from teramind_data.geometry import BIN_PX, Box, tiles
 from teramind_data.ingest.annotation_entries import AtlasEntry
 from teramind_data.ingest.paths import inside
+from teramind_data.ingest.space import Depth
 from teramind_data.ingest.structures import as_ids
 from teramind_data.ingest.volumes import CCF, Triple, VolumeFile, axes_of, open_volume
 
 if TYPE_CHECKING:
-    from teramind_data.ingest.plan import Plan
+    from teramind_data.ingest.plan import Plan, PlannedSection
     from teramind_data.ingest.spill import Frame
 
 _CHUNK = 64  # voxels: edge of what is read of the laid-out volume
@@ -57,17 +59,22 @@ class Cut:
     offset: NDArray[np.float64]
     corner_um: tuple[float, float]
     bin_um: float
-    depth_um: tuple[float, ...]
+    depth_um: tuple[Depth, ...]
     voxels: tuple[int, int, int]
 
     def at(self, section: int, y: NDArray[np.float64], x: NDArray[np.float64]) -> NDArray[np.int64]:
         """Voxels ``(3, len(y), len(x))`` under bins of rows y and columns x; may lie outside the volume."""
         plane_y = self.corner_um[0] + y * self.bin_um
         plane_x = self.corner_um[1] + x * self.bin_um
+        depth = self.depth_um[section]
+        by_x, by_y = (
+            self.linear[:, axis] + self.linear[:, 2] * lean
+            for axis, lean in enumerate((depth.per_x, depth.per_y))
+        )
         at = (
-            self.linear[:, 0, None, None] * plane_x[None, None, :]
-            + self.linear[:, 1, None, None] * plane_y[None, :, None]
-            + (self.linear[:, 2] * self.depth_um[section] + self.offset)[:, None, None]
+            by_x[:, None, None] * plane_x[None, None, :]
+            + by_y[:, None, None] * plane_y[None, :, None]
+            + (self.linear[:, 2] * depth.at + self.offset)[:, None, None]
         )
         return np.floor(at + _ROUNDING).astype(np.int64)
 
@@ -204,12 +211,7 @@ def _cut(plan: Plan, entry: AtlasEntry, frame: Frame, voxel: Triple, voxels: tup
         plan.origin_um[i] + (frame.shift[i] + (BIN_PX - 1) / 2) * pixel for i in (0, 1)
     ]  # whole pixels are centres: a bin's centre lies between the 8th and the 9th
     scale = 1.0 / np.array(voxel)
-    depths = tuple(
-        section.z_um + entry.depth_um
-        if section.entry.atlas_depth_um is None
-        else section.entry.atlas_depth_um
-        for section in plan.sections
-    )
+    depths = tuple(_depth(section, entry) for section in plan.sections)
     return Cut(
         matrix[:, :3] * scale[:, None],
         (matrix[:, 3] - np.array(entry.origin_um)) * scale,
@@ -218,6 +220,13 @@ def _cut(plan: Plan, entry: AtlasEntry, frame: Frame, voxel: Triple, voxels: tup
         depths,
         voxels,
     )
+
+
+def _depth(section: PlannedSection, entry: AtlasEntry) -> Depth:
+    """What a person said of this section, else what its registration says, else its z in the stack."""
+    if section.entry.atlas_depth_um is not None:
+        return Depth(section.entry.atlas_depth_um)
+    return section.depth_um or Depth(section.z_um + entry.depth_um)
 
 
 def _needed(

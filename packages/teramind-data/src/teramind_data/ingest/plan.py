@@ -29,14 +29,15 @@ from teramind_data.ingest.manifest import (
     load_manifest,
 )
 from teramind_data.ingest.merscope import SectionFolder
-from teramind_data.ingest.registration import Direction, canvas_to_image, read_registration
+from teramind_data.ingest.registration import Direction, canvas_to_image, read_placed
 from teramind_data.ingest.slide import Slide
+from teramind_data.ingest.space import Depth
 from teramind_data.ingest.structures import read_structures
 from teramind_data.ingest.transforms import IDENTITY, Transform
 from teramind_data.panel import ALIASES, Panel, read_aliases
 
 #: Part of every build's key; raised when the same inputs would give another store.
-INGEST_VERSION = 6
+INGEST_VERSION = 7
 KNOWN_STAINS = ("DAPI", "PolyT")
 
 
@@ -68,7 +69,10 @@ class IngestConfig:
 
 @dataclass(frozen=True)
 class PlannedSection:
-    """One kept section: its files, and S from plane pixels (canvas pixels up to a shift) to image pixels."""
+    """One kept section: its files, and S from plane pixels (canvas pixels up to a shift) to image pixels.
+
+    depth_um: where its registration says that it lies across the plane, by x and y in um of the plane.
+    """
 
     index: int
     entry: SectionEntry
@@ -78,6 +82,7 @@ class PlannedSection:
     registration: Path | None
     to_image: Transform
     cells: CellFiles | None = None
+    depth_um: Depth | None = None
 
     @property
     def name(self) -> str:
@@ -274,17 +279,22 @@ def _section(
             remedy="Restore the mosaics: all stains share one micron-to-mosaic matrix",
         )
     registration: Transform = IDENTITY
+    depth: Depth | None = None
     file: Path | None = None
     direction = Direction.ATLAS_UM_TO_SECTION_UM
     if isinstance(entry.registration, RegistrationEntry):
         file = inside(folder.path, entry.registration.file, "registration")
-        registration, direction = read_registration(file), entry.registration.direction
+        direction = entry.registration.direction
+        found = read_placed(file, forward=direction.forward)
+        registration = found.transform
+        if found.depth is not None and direction.um is not None:
+            depth = found.depth.scaled(direction.um)
     to_image = canvas_to_image(
         registration, direction, folder.micron_to_mosaic, pixel, manifest.origin_um or (0.0, 0.0)
     )
     _check_scale(to_image, shapes[stains[0]], file or folder.micron_to_mosaic_file)
     z_um = manifest.z_positions()[index]
-    return PlannedSection(index, entry, z_um, folder, images, file, to_image, _cells(manifest, folder))
+    return PlannedSection(index, entry, z_um, folder, images, file, to_image, _cells(manifest, folder), depth)
 
 
 def _cells(manifest: Manifest, folder: SectionFolder) -> CellFiles | None:

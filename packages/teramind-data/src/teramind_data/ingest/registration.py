@@ -3,6 +3,8 @@
 Kinds: the JSON that ABBA and Warpy write (ImgLib2's transforms, serialised by class name), and affine matrices as
 CSV, JSON or npy. A file alone does not say what it maps to what, so the manifest gives its ``Direction``.
 
+ABBA's files are three-dimensional: what that means for a section is in the ``space`` module.
+
 Pixel coordinates here are ImgLib2's: whole numbers are pixel centres, for the canvas and for images.
 """
 
@@ -18,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from teramind_data.errors import MissingInputError, RegistrationError
+from teramind_data.ingest.space import Bounds, Flat, Placed, Space, Step, placed
 from teramind_data.ingest.transforms import (
     IDENTITY,
     Affine,
@@ -28,6 +31,8 @@ from teramind_data.ingest.transforms import (
     inverted,
     scaling,
 )
+
+_Steps = tuple[Step, ...]
 
 _MAX_BYTES = 64 << 20  # a registration of a million landmarks is smaller
 _MAX_DEPTH = 64
@@ -50,6 +55,11 @@ class Direction(StrEnum):
         """The side of the common plane: ``atlas_mm``, ``atlas_um`` or ``canvas_px``."""
         first, second = self.value.split("_to_")
         return second if first.startswith(("image", "section")) else first
+
+    @property
+    def um(self) -> float | None:
+        """The plane's unit in um; None where it is pixels."""
+        return {"atlas_mm": 1e3, "atlas_um": 1.0, "canvas_px": None}[self.plane]
 
     @property
     def forward(self) -> bool:
@@ -79,17 +89,27 @@ def canvas_to_image(
         pixel_size_um: edge of a canvas pixel.
         origin_um: (y, x) of canvas pixel (0, 0) in the plane.
     """
-    unit = {"atlas_mm": 1e-3, "atlas_um": 1.0, "canvas_px": None}[direction.plane]
     to_plane = IDENTITY
-    if unit is not None:
-        to_plane = scaling(pixel_size_um * unit, (origin_um[1] * unit, origin_um[0] * unit))
+    if direction.um is not None:
+        x, y = origin_um[1] / direction.um, origin_um[0] / direction.um
+        to_plane = scaling(pixel_size_um / direction.um, (x, y))
     to_section = registration if direction.forward else inverted(registration)
     to_image = micron_to_mosaic if direction.section == "section_um" else IDENTITY
     return chain(to_plane, to_section, to_image)
 
 
-def read_registration(path: str | Path) -> Transform:
+def read_registration(path: str | Path, *, forward: bool = True) -> Transform:
+    """The transform of the plane that a registration file holds, in the file's direction; see ``read_placed``."""
+    return read_placed(path, forward=forward).transform
+
+
+def read_placed(path: str | Path, *, forward: bool = True) -> Placed:
     """Read a registration file by its suffix: ``.json`` (ABBA, Warpy or a matrix), ``.csv``/``.txt`` or ``.npy``.
+
+    Args:
+        path: the file.
+        forward: whether it maps the plane to the section (``Direction.forward``): a file that mixes z with x and y is
+            solved for the section's plane, and which of its sides that is must be known.
 
     Raises:
         MissingInputError: no such file.
@@ -106,7 +126,7 @@ def read_registration(path: str | Path) -> Transform:
         raise RegistrationError(
             "registration is too large", where=file, expected=f"at most {_MAX_BYTES} bytes"
         )
-    readers: dict[str, Callable[[Path], Transform]] = {
+    readers: dict[str, Callable[[Path], _Steps]] = {
         ".json": _read_json,
         ".csv": _read_text_matrix,
         ".txt": _read_text_matrix,
@@ -122,7 +142,7 @@ def read_registration(path: str | Path) -> Transform:
             remedy="Export it as ABBA/Warpy JSON or as an affine matrix",
         )
     try:
-        return reader(file)
+        return placed(reader(file), forward=forward)
     except RegistrationError as error:
         if error.where is not None and str(file) in str(error.where):
             raise
@@ -131,16 +151,16 @@ def read_registration(path: str | Path) -> Transform:
 
 
 def parse_transform(node: object) -> Transform:
-    """A transform from parsed ABBA/Warpy JSON.
+    """A transform of the plane from parsed ABBA/Warpy JSON.
 
     Kinds (ImgLib2 class names): AffineTransform3D (``type`` may be absent), ThinplateSplineTransform,
     Wrapped2DTransformAs3D, InvertibleWrapped2DTransformAs3D, WrappedIterativeInvertibleRealTransform,
     BoundedRealTransform, RealTransformSequence, InvertibleRealTransformSequence; nested in any order.
     """
-    return _parse(node, "transform", 0)
+    return placed(_parse(node, "transform", 0)).transform
 
 
-def _parse(node: object, place: str, depth: int) -> Transform:
+def _parse(node: object, place: str, depth: int) -> _Steps:
     if depth > _MAX_DEPTH:
         raise RegistrationError(
             "registration is nested too deeply", where=place, expected=f"{_MAX_DEPTH} levels"
@@ -157,14 +177,13 @@ def _parse(node: object, place: str, depth: int) -> Transform:
     if kind == "AffineTransform3D":
         return _parse_affine3d(node, place)
     if kind == "ThinplateSplineTransform":
-        return _parse_spline(node, place)
-    if kind == "BoundedRealTransform":
+        return (Flat(_parse_spline(node, place)),)
+    if kind in _WRAPPERS:
         # The bounds only spare a viewer from computing what it does not show; the inverse has none. Beyond them the
         # transform goes on, so that forward and inverse agree everywhere.
-        _check_bounds(node, place)
-    if kind in _WRAPPERS:
+        bounds = _bounds(node, place) if kind == "BoundedRealTransform" else ()
         key = _WRAPPERS[kind]
-        return _parse(_member(node, key, place), f"{place}.{key}", depth + 1)
+        return bounds + _parse(_member(node, key, place), f"{place}.{key}", depth + 1)
     if kind in ("RealTransformSequence", "InvertibleRealTransformSequence"):
         count = _member(node, "size", place)
         if not isinstance(count, int) or isinstance(count, bool) or not 0 <= count <= 10_000:
@@ -172,7 +191,8 @@ def _parse(node: object, place: str, depth: int) -> Transform:
                 "sequence has no size", where=f"at {place}", expected="a count", found=count
             )
         names = [f"realTransform_{i}" for i in range(count)]
-        return chain(*(_parse(_member(node, name, place), f"{place}.{name}", depth + 1) for name in names))
+        parts = (_parse(_member(node, name, place), f"{place}.{name}", depth + 1) for name in names)
+        return tuple(step for part in parts for step in part)
     raise RegistrationError(
         "registration holds an unknown transform",
         where=f"at {place}",
@@ -190,7 +210,7 @@ _WRAPPERS = {
 }
 
 
-def _check_bounds(node: dict[str, Any], place: str) -> None:
+def _bounds(node: dict[str, Any], place: str) -> _Steps:
     low, high = (_numbers(_member(node, key, place), place) for key in ("interval_min", "interval_max"))
     if low.ndim != 1 or low.shape != high.shape or (low > high).any():
         raise RegistrationError(
@@ -199,29 +219,23 @@ def _check_bounds(node: dict[str, Any], place: str) -> None:
             expected="interval_min below interval_max, of as many numbers",
             found=f"{low.tolist()} and {high.tolist()}",
         )
+    return (Bounds(float(low[2]), float(high[2]), place),) if len(low) == 3 else ()
 
 
-def _parse_affine3d(node: dict[str, Any], place: str) -> Transform:
+def _parse_affine3d(node: dict[str, Any], place: str) -> _Steps:
     values = _numbers(_member(node, "affinetransform3d", place), place)
     if values.shape != (12,):
         raise RegistrationError(
             "affine does not hold 12 numbers", where=f"at {place}", expected="12", found=values.size
         )
-    return _in_plane(values.reshape(3, 4), place)
+    return (_space(values.reshape(3, 4), place),)
 
 
-def _in_plane(matrix: NDArray[np.float64], place: str) -> Affine:
-    """The x, y part of a 3-D affine; sections are planes, so z must not leak into it."""
-    scale = float(np.abs(matrix[:2, :2]).max())
-    if np.abs(matrix[:2, 2]).max() > 1e-9 * max(scale, 1e-300):
-        raise RegistrationError(
-            "registration tilts the section out of its plane",
-            where=f"at {place}",
-            expected="no z in x and y",
-            found=f"{matrix[0, 2]:.3g}, {matrix[1, 2]:.3g}",
-            remedy="Register the section in the plane it was cut in",
-        )
-    return Affine(matrix[:2][:, [0, 1, 3]])
+def _space(matrix: NDArray[np.float64], place: str) -> Space:
+    step = Space(matrix, place)
+    if step.in_plane:
+        Affine(matrix[:2][:, [0, 1, 3]])  # refused here where it has no inverse
+    return step
 
 
 def _parse_spline(node: dict[str, Any], place: str) -> Transform:
@@ -268,7 +282,7 @@ def _kind(value: object) -> str:
     return {list: "a list", str: "text", type(None): "null"}.get(type(value), type(value).__name__)
 
 
-def _read_json(file: Path) -> Transform:
+def _read_json(file: Path) -> _Steps:
     try:
         node = json.loads(file.read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError) as error:
@@ -280,13 +294,13 @@ def _read_json(file: Path) -> Transform:
             remedy="Export the section's registration again",
         ) from error
     if isinstance(node, list):
-        return affine_from_matrix(_numbers(node, "matrix"))
+        return (_from_matrix(_numbers(node, "matrix")),)
     if isinstance(node, dict) and "matrix" in node:
-        return affine_from_matrix(_numbers(node["matrix"], "matrix"))
-    return parse_transform(node)
+        return (_from_matrix(_numbers(node["matrix"], "matrix")),)
+    return _parse(node, "transform", 0)
 
 
-def _read_text_matrix(file: Path) -> Transform:
+def _read_text_matrix(file: Path) -> _Steps:
     try:
         text = file.read_text(encoding="utf-8-sig")
         rows = [
@@ -301,10 +315,10 @@ def _read_text_matrix(file: Path) -> Transform:
             found=str(error),
             remedy="Write the affine row by row, without a header",
         ) from error
-    return affine_from_matrix(matrix)
+    return (_from_matrix(matrix),)
 
 
-def _read_npy(file: Path) -> Transform:
+def _read_npy(file: Path) -> _Steps:
     try:
         matrix = np.load(file, allow_pickle=False)  # never unpickle a stranger's file
     except (ValueError, OSError, EOFError) as error:
@@ -314,21 +328,25 @@ def _read_npy(file: Path) -> Transform:
             found=str(error),
             remedy="Save it with numpy.save",
         ) from error
-    return affine_from_matrix(_numbers(matrix, "matrix"))
+    return (_from_matrix(_numbers(matrix, "matrix")),)
 
 
-def affine_from_matrix(matrix: NDArray[np.float64]) -> Affine:
+def affine_from_matrix(matrix: NDArray[np.float64]) -> Transform:
     """An affine from a 2x3, 3x3 (homogeneous plane), 3x4 or 4x4 (space) matrix, translation in the last column."""
+    return placed((_from_matrix(matrix),)).transform
+
+
+def _from_matrix(matrix: NDArray[np.float64]) -> Step:
     if matrix.shape == (2, 3):
-        return Affine(matrix)
+        return Flat(Affine(matrix))
     if matrix.shape == (3, 3):
         _check_last_row(matrix)
-        return Affine(matrix[:2])
+        return Flat(Affine(matrix[:2]))
     if matrix.shape == (3, 4):
-        return _in_plane(matrix, "matrix")
+        return _space(matrix, "matrix")
     if matrix.shape == (4, 4):
         _check_last_row(matrix)
-        return _in_plane(matrix[:3], "matrix")
+        return _space(matrix[:3], "matrix")
     raise RegistrationError(
         "affine matrix has the wrong shape",
         expected="2x3, 3x3, 3x4 or 4x4",
@@ -362,5 +380,6 @@ __all__ = [
     "canvas_to_image",
     "is_affine",
     "parse_transform",
+    "read_placed",
     "read_registration",
 ]
