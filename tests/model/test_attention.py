@@ -43,6 +43,13 @@ def source() -> Source:
     return tiny_source()
 
 
+def written(config: AttentionConfig, source: Source) -> Brain:
+    """The store after a quiet run."""
+    brain = write_attention(config, source, say=lambda line: None).brain
+    assert brain is not None
+    return brain
+
+
 def matrix_by_hand(model: TeraMind, counts: np.ndarray) -> np.ndarray:
     """``Attn_gg`` of one patch ``(S, n, g, g)``, from the weights alone, in float64."""
     layer = model.gene_gene.attention
@@ -144,8 +151,8 @@ def test_maps_join_a_generated_store(atlas: Brain, source: Source, tmp_path: Pat
         source,
         say=lambda line: None,
     )
-    config = AttentionConfig(atlas.url, "tiny", str(out), named("glut"))
-    made = write_attention(config, source)
+    config = AttentionConfig(atlas.url, "tiny", str(out), (named("glut"),))
+    made = written(config, source)
     assert made.images == ("morphology", "attention_GLUT")
     attrs = made.image_attrs("attention_GLUT")
     assert attrs["channels"] == list(CHANNELS)
@@ -164,8 +171,8 @@ def test_the_report_reads_the_levels_that_were_written(atlas: Brain, source: Sou
     from teramind_eval.attention.maps import attention_maps, read_levels
     from teramind_eval.part import Part
 
-    config = AttentionConfig(atlas.url, "tiny", str(tmp_path / "maps.zarr"), PATHWAYS["GLUT"])
-    made = Part(write_attention(config, source, say=lambda line: None))
+    config = AttentionConfig(atlas.url, "tiny", str(tmp_path / "maps.zarr"), (PATHWAYS["GLUT"],))
+    made = Part(written(config, source))
     (found,) = attention_maps(made)
     assert (found.pathway, found.genes, found.channels) == ("GLUT", PATHWAYS["GLUT"].genes, CHANNELS)
     bins = Box(0, 5, 0, 7)
@@ -175,8 +182,8 @@ def test_the_report_reads_the_levels_that_were_written(atlas: Brain, source: Sou
 
 
 def test_there_already_is_skipped_or_refused(atlas: Brain, source: Source, tmp_path: Path) -> None:
-    config = AttentionConfig(atlas.url, "tiny", str(tmp_path / "maps.zarr"), PATHWAYS["GLUT"])
-    made = write_attention(config, source, say=lambda line: None)
+    config = AttentionConfig(atlas.url, "tiny", str(tmp_path / "maps.zarr"), (PATHWAYS["GLUT"],))
+    made = written(config, source)
     assert made.images == ("morphology", "attention_GLUT")
     assert not np.asarray(made.morphology[:]).any()
     lines: list[str] = []
@@ -189,42 +196,25 @@ def test_there_already_is_skipped_or_refused(atlas: Brain, source: Source, tmp_p
     assert open_brain(config.out).image_attrs("attention_GLUT")["checkpoint"]["sha256"] == "another"
 
 
-def test_stopped_half_way_leaves_no_image(
-    atlas: Brain, source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from teramind_model import attention
-
-    def stop(*arguments: object) -> None:
-        raise KeyboardInterrupt
-
-    config = AttentionConfig(atlas.url, "tiny", str(tmp_path / "maps.zarr"), PATHWAYS["GLUT"])
-    with monkeypatch.context() as patch:
-        patch.setattr(attention, "map_attention", stop)
-        with pytest.raises(KeyboardInterrupt):
-            write_attention(config, source)
-    assert open_brain(config.out).images == ("morphology",)
-    assert "attention_GLUT" in write_attention(config, source).images
-
-
 @pytest.mark.filterwarnings("ignore")  # of spatialdata's own imports
 def test_maps_open_with_spatialdata(atlas: Brain, source: Source, tmp_path: Path) -> None:
     spatialdata = pytest.importorskip("spatialdata")
     out = tmp_path / "maps.zarr"
-    write_attention(AttentionConfig(atlas.url, "tiny", str(out), pair("Th:Nr4a2")), source)
+    write_attention(AttentionConfig(atlas.url, "tiny", str(out), (pair("Th:Nr4a2"),)), source)
     assert spatialdata.read_zarr(out)["attention_Th_Nr4a2"].shape == (3, 3, 5, 7)
 
 
 def test_what_does_not_fit_leaves_nothing(atlas: Brain, source: Source, tmp_path: Path) -> None:
     out = tmp_path / "maps.zarr"
     with pytest.raises(PanelError, match="Aqp4"):
-        write_attention(AttentionConfig(atlas.url, "tiny", str(out), PATHWAYS["BLOD"]), source)
+        write_attention(AttentionConfig(atlas.url, "tiny", str(out), (PATHWAYS["BLOD"],)), source)
     lacking = replace(source, panel=Panel((*GENES[:4], "Pvalb")))
     with pytest.raises(PanelError, match="Pvalb"):
-        write_attention(AttentionConfig(atlas.url, "tiny", str(out), PATHWAYS["GLUT"]), lacking)
+        write_attention(AttentionConfig(atlas.url, "tiny", str(out), (PATHWAYS["GLUT"],)), lacking)
     assert not out.exists()
     other = tiny_atlas(tmp_path / "other.zarr", canvas=(32, 32), sections=1)
     with pytest.raises(InputError, match="does not fit the atlas"):
-        write_attention(AttentionConfig(atlas.url, "tiny", other.url, PATHWAYS["GLUT"]), source)
+        write_attention(AttentionConfig(atlas.url, "tiny", other.url, (PATHWAYS["GLUT"],)), source)
 
 
 def test_pathways() -> None:
@@ -261,8 +251,8 @@ def test_command(atlas: Brain, source: Source, tmp_path: Path, capsys: pytest.Ca
     for options, code, word in (
         (["--pathway", "GLUT"], 0, "images/attention_GLUT"),
         (["--genes", "Th,Cldn5", "--name", "MIX"], 0, "images/attention_MIX"),
-        ([], 2, "--pathway"),
-        (["--pathway", "GLUT", "--pair", "Th:Nr4a2"], 2, "--pathway"),
+        (["--pathway", "GLUT", "--pair", "Th:Nr4a2"], 0, "images/attention_Th_Nr4a2"),
+        ([], 0, "images/attention_DOPA"),
         (["--pathway", "BLOD"], 2, "Aqp4"),
         (["--pathway", "GLUT", "--name", "MINE"], 2, "--name names the map of --genes"),
     ):
@@ -273,4 +263,10 @@ def test_command(atlas: Brain, source: Source, tmp_path: Path, capsys: pytest.Ca
         assert word in captured.out + captured.err
         if code:
             assert captured.err.count("\n") == 1
-    assert open_brain(tmp_path / "m.zarr").images == ("morphology", "attention_GLUT", "attention_MIX")
+    assert open_brain(tmp_path / "m.zarr").images == (
+        "morphology",
+        "attention_GLUT",
+        "attention_MIX",
+        "attention_Th_Nr4a2",
+        "attention_DOPA",
+    )

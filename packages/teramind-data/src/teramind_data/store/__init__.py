@@ -19,7 +19,7 @@ reads, ``create_brain`` writes, ``resume_brain`` continues, ``append_image`` add
 
 from __future__ import annotations
 
-from teramind_data.store.append import append_image, refresh_metadata, tidy_store
+from teramind_data.store.append import Addition, append_image, begin_addition, refresh_metadata, tidy_store
 from teramind_data.store.crops import CropReader
 from teramind_data.store.location import Location
 from teramind_data.store.molecules import TILE_PX, Molecules
@@ -30,6 +30,7 @@ from teramind_data.store.writer import BrainWriter, create_brain, discard_store,
 __all__ = [
     "SCHEMA_VERSION",
     "TILE_PX",
+    "Addition",
     "Brain",
     "BrainSpec",
     "BrainWriter",
@@ -39,6 +40,7 @@ __all__ = [
     "Molecules",
     "Section",
     "append_image",
+    "begin_addition",
     "create_brain",
     "discard_store",
     "open_brain",

@@ -1,0 +1,220 @@
+"""The attention matrix as a table of named genes, its strongest pairs, and a picture of them."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from teramind_data.errors import InputError
+from teramind_model.attention.sums import GroupSums, MatrixSums, RegionLabels
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = [
+    "ALL",
+    "COLUMNS",
+    "Pair",
+    "draw_heatmap",
+    "strongest_pairs",
+    "table_groups",
+    "table_kind",
+    "write_table",
+]
+
+ALL = "all"
+"""Stands for every region, or every section."""
+
+COLUMNS = {
+    "gene_a": "the gene that attends",
+    "gene_b": "the gene attended to",
+    "region": "name of the patch's majority label, or 'all'",
+    "section": "name of the section, or 'all'",
+    "attention": "mean of Attn_gg[a, b] of the whole window over patches; rows sum to 1, uniform is 1 / n",
+    "attention_weighted": "mean over molecules of gene b: sum of Attn_gg[a, b] * c_b / sum of c_b; empty without any",
+    "score": "mean of q_a q_b / d before the softmax: symmetric, comparable between panels",
+    "patches": "patches of the group; those without molecules in the section are left out",
+}
+
+_HEATMAP_GENES = 40
+
+
+@dataclass(frozen=True)
+class Group:
+    """One block of the table."""
+
+    region: str
+    section: str
+    sums: GroupSums
+
+
+def table_kind(path: Path) -> str:
+    """``parquet`` or ``csv``, by the name; InputError on another."""
+    kind = path.suffix.lower().removeprefix(".")
+    if kind not in ("parquet", "csv"):
+        raise InputError(
+            "table's format is not known",
+            where=path,
+            expected="a name in .parquet or .csv",
+            found=path.suffix,
+        )
+    return kind
+
+
+def table_groups(sums: MatrixSums, labels: RegionLabels, sections: Mapping[int, str]) -> Iterator[Group]:
+    """The whole brain, then regions, then sections; those without patches are absent."""
+    whole = sums.whole()
+    if whole.patches:
+        yield Group(ALL, ALL, whole)
+    for value in sorted(sums.regions):
+        yield Group(labels.name(value), ALL, sums.regions[value])
+    for z in sorted(sums.sections):
+        yield Group(ALL, sections[z], sums.sections[z])
+
+
+def write_table(path: Path, genes: Sequence[str], groups: Iterator[Group], about: Mapping[str, Any]) -> None:
+    """Write the long table (:data:`COLUMNS`) group by group, and ``about`` as JSON beside it; the table comes last.
+
+    Args:
+        path: ``*.parquet`` or ``*.csv``.
+        genes: of the panel, in the order of the matrices.
+        groups: of :func:`table_groups`.
+        about: request and definitions, kept as ``<path>.json``.
+    """
+    import pyarrow as pa
+    import pyarrow.csv
+    import pyarrow.parquet
+
+    text = pa.dictionary(pa.int32(), pa.string())
+    number = pa.float64()
+    types = (text, text, text, text, number, number, number, pa.int64())
+    schema = pa.schema(list(zip(COLUMNS, types, strict=True)))
+    kind = table_kind(path)
+    temporary = path.with_name(f".{path.name}.tmp")
+    with temporary.open("wb") as file:
+        if kind == "parquet":
+            with pyarrow.parquet.ParquetWriter(file, schema, compression="zstd") as writer:
+                for group in groups:
+                    writer.write_table(_block(genes, group, schema))
+        else:
+            plain = pa.schema([(f.name, pa.string() if f.type == text else f.type) for f in schema])
+            with pyarrow.csv.CSVWriter(file, plain) as writer:
+                for group in groups:
+                    writer.write_table(_block(genes, group, schema).cast(plain))
+        file.flush()
+        os.fsync(file.fileno())
+    _write_json(path.with_name(f"{path.name}.json"), about)
+    os.replace(temporary, path)
+
+
+def _block(genes: Sequence[str], group: Group, schema: pa.Schema) -> pa.Table:
+    import pyarrow as pa
+
+    n = len(genes)
+
+    def named(index: NDArray[np.int64], names: Sequence[str]) -> pa.DictionaryArray:
+        return pa.DictionaryArray.from_arrays(pa.array(index.astype(np.int32)), pa.array(list(names)))
+
+    a, b = np.divmod(np.arange(n * n), n)
+    nothing = np.zeros(n * n, np.int64)
+    weighted = group.sums.weighted.ravel()
+    columns = [
+        named(a, genes),
+        named(b, genes),
+        named(nothing, [group.region]),
+        named(nothing, [group.section]),
+        pa.array(group.sums.attention.ravel()),
+        pa.array(weighted, mask=np.isnan(weighted)),
+        pa.array(group.sums.score.ravel()),
+        pa.array(np.full(n * n, group.sums.patches, np.int64)),
+    ]
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+def _write_json(path: Path, data: Mapping[str, Any]) -> None:
+    temporary = path.with_name(f".{path.name}.tmp")
+    with temporary.open("w", encoding="utf-8") as file:
+        json.dump(data, file, indent=1, sort_keys=True)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two different genes: how many times uniform attention a pays to b, and their symmetric score."""
+
+    gene_a: str
+    gene_b: str
+    relative: float
+    score: float
+
+
+def strongest_pairs(sums: GroupSums, genes: Sequence[str], count: int) -> tuple[Pair, ...]:
+    """The ``count`` pairs with the largest mean attention off the diagonal, strongest first."""
+    n = len(genes)
+    relative = n * sums.attention
+    np.fill_diagonal(relative, -np.inf)
+    order = np.argsort(-relative, axis=None, kind="stable")[: min(count, n * (n - 1))]
+    score = sums.score
+    return tuple(
+        Pair(genes[a], genes[b], float(relative[a, b]), float(score[a, b]))
+        for a, b in (divmod(int(i), n) for i in order)
+    )
+
+
+def draw_heatmap(path: Path, sums: GroupSums, genes: Sequence[str]) -> bool:
+    """Draw the attention among the genes that take part in the strongest pairs; False without matplotlib.
+
+    Genes are those of the largest off-diagonal values, at most 40, each beside one whose scores are like its own.
+    """
+    if find_spec("matplotlib") is None:
+        return False
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    chosen = _drawn_genes(sums)
+    levels = np.log2(len(genes) * sums.attention[np.ix_(chosen, chosen)])
+    shown = levels[~np.eye(len(chosen), dtype=bool)]
+    limit = max(float(np.abs(shown).max(initial=0.0)), 1e-3)
+    edge = 2.5 + 0.19 * len(chosen)
+    figure = Figure(figsize=(edge + 1.0, edge), dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    picture = axes.imshow(levels, cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest")
+    names = [genes[i] for i in chosen]
+    axes.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
+    axes.set_yticks(range(len(names)), names, fontsize=7)
+    axes.set_xlabel("attended to (b)")
+    axes.set_ylabel("attends (a)")
+    axes.set_title(f"mean attention over {sums.patches:,} patches", fontsize=9)
+    figure.colorbar(picture, ax=axes, label="log2 of times uniform attention (1 / n)", shrink=0.8)
+    temporary = path.with_name(f".{path.name}.tmp.png")
+    figure.savefig(temporary, metadata={"Software": None})
+    os.replace(temporary, path)
+    return True
+
+
+def _drawn_genes(sums: GroupSums) -> list[int]:
+    """Genes of the strongest pairs, in the order in which a walk from each to its most like finds them."""
+    relative = sums.attention.copy()
+    np.fill_diagonal(relative, -np.inf)
+    best = np.maximum(relative.max(axis=0), relative.max(axis=1))
+    chosen = np.sort(np.argsort(-best, kind="stable")[:_HEATMAP_GENES])
+    profile = sums.score[np.ix_(chosen, chosen)]
+    order, left = [0], set(range(1, len(chosen)))
+    while left:
+        last = profile[order[-1]]
+        # The one whose scores resemble the last one's most; equals by number.
+        nearest = min(left, key=lambda i: (float(np.abs(profile[i] - last).sum()), i))
+        order.append(nearest)
+        left.remove(nearest)
+    return [int(chosen[i]) for i in order]
