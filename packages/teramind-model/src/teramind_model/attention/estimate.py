@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from teramind_data.errors import InputError
-from teramind_data.geometry import ceil_div
+from teramind_data.geometry import Box, Window, ceil_div
+from teramind_data.store import Brain
 from teramind_model.attention.kernel import CHANNELS, Kernel
-from teramind_model.attention.units import PatchGrid, Unit
+from teramind_model.attention.units import CountsReader, PatchGrid, Unit
 from teramind_model.network.config import NetworkConfig
 
 __all__ = [
@@ -21,6 +24,7 @@ __all__ = [
     "pick_batch",
     "projection",
     "seconds_a_patch",
+    "seconds_to_read",
     "unit_patches",
 ]
 
@@ -36,7 +40,7 @@ _BATCH_BYTES = {"cuda": 1 << 30, "cpu": 1 << 25}
 def _a_patch(network: NetworkConfig, union: int, *, full: bool) -> int:
     """Bytes of one patch in a batch: counts and what becomes of them, and the attention rows held at a time."""
     counts = network.genes * network.gene_slices * network.bins**2
-    matrices = 4 * network.genes**2 if full else 0
+    matrices = 6 * network.genes**2 if full else 0
     return _FLOAT * (8 * counts + 3 * union * network.genes + matrices)
 
 
@@ -90,7 +94,7 @@ def attention_memory(
         batch=batch * _a_patch(network, len(kernel.union), full=groups > 0),
         maps=3 * bins * slots * _FLOAT,
         # Twice: to keep them over a restart, a group at a time is copied, and a unit has its own.
-        sums=2 * groups * 3 * network.genes**2 * 8,
+        sums=2 * groups * 5 * network.genes**2 * 8,
     )
 
 
@@ -142,6 +146,20 @@ def seconds_a_patch(kernel: Kernel, batch: int, *, full: bool, budget_s: float =
     return sorted(times[1:])[len(times[1:]) // 2] / batch
 
 
+def seconds_to_read(atlas: Brain, channels: NDArray[np.int64], unit: Unit, network: NetworkConfig) -> float:
+    """Seconds that reading takes a patch of a window: of one section of a unit's block, at most 1024 px wide."""
+    y0, x0 = unit.box.y0, unit.box.x0
+    box = unit.box.intersect(Box(y0, y0 + 64, x0, x0 + 64)) or unit.box
+    z = unit.sections[0]
+    part = replace(unit, box=box, window=Window(unit.window.index, (z,), (z,)), sections=(z,))
+    # The first read opens the array.
+    CountsReader(atlas, channels, network.bins).read(part)
+    start = time.perf_counter()
+    CountsReader(atlas, channels, network.bins).read(part)
+    # A window brings Z sections that the one before it has not read.
+    return (time.perf_counter() - start) * network.image_slices / unit_patches(part, network.bins)
+
+
 def paper_patches(network: NetworkConfig) -> int:
     """Patches of windows on 50 sections of the paper's canvas."""
     rows, columns = (ceil_div(edge, network.patch) + 1 for edge in PAPER_CANVAS)
@@ -163,11 +181,24 @@ def clock(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h"
 
 
-def projection(network: NetworkConfig, patches: int, a_patch: float, device: torch.device) -> str:
-    """One line on the time for ``patches`` and for 50 sections of the paper's canvas."""
+def projection(
+    network: NetworkConfig, patches: int, computing: float, reading: float, device: torch.device
+) -> str:
+    """One line on the time for ``patches`` and for 50 sections of the paper's canvas.
+
+    Args:
+        network: its shape.
+        patches: of the job, empty ones included.
+        computing: seconds a patch takes to compute.
+        reading: seconds it takes to read; the next block is read while one is computed.
+        device: what computes.
+    """
     height, width = PAPER_CANVAS
+    a_patch = max(computing, reading)
+    limit = "reading" if reading > computing else device.type
     return (
-        f"{patches:,} patches at {1 / a_patch:,.0f} a second on {device.type}: at most {clock(patches * a_patch)}; "
-        f"{PAPER_SECTIONS} sections of {height:,} x {width:,} px with this network (n = {network.genes}, "
-        f"P = {network.patch}): at most {clock(paper_patches(network) * a_patch)}, less by the share of empty patches"
+        f"{patches:,} patches; {1 / computing:,.0f} a second computed on {device.type}, {1 / reading:,.0f} read: about "
+        f"{clock(patches * a_patch)} at most. {PAPER_SECTIONS} sections of {height:,} x {width:,} px with this network "
+        f"(n = {network.genes}, P = {network.patch}): at most {clock(paper_patches(network) * a_patch)}, held up by "
+        f"{limit}, less by the share of empty patches"
     )

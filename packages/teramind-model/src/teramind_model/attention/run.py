@@ -31,6 +31,7 @@ from teramind_model.attention.estimate import (
     pick_batch,
     projection,
     seconds_a_patch,
+    seconds_to_read,
     unit_patches,
 )
 from teramind_model.attention.kernel import CHANNELS, Kernel
@@ -81,7 +82,7 @@ class AttentionResult:
         brain: the store with the maps; None where only the matrix was asked for.
         images: names of the maps.
         files: the table, what says how it was made, and its picture; empty without the matrix.
-        pairs: of different genes, those with the strongest mean attention over the brain; only of a table just made.
+        pairs: the strongest over the brain (:func:`strongest_pairs`); only of a table just made.
     """
 
     brain: Brain | None
@@ -292,8 +293,9 @@ def _compute(job: _Job, addition: Addition | None, matrix: MatrixTarget | None, 
     if not todo:
         return
     full = matrix is not None
-    rate = seconds_a_patch(job.kernel, min(job.batch, max(1, patches)), full=full)
-    say(projection(network, patches, rate, job.kernel.device))
+    computing = seconds_a_patch(job.kernel, min(job.batch, patches), full=full)
+    reading = seconds_to_read(job.atlas, job.channels, todo[len(todo) // 2], network)
+    say(projection(network, patches, computing, reading, job.kernel.device))
     with progress(patches, "attention", "patches") as advance:
         for unit, counts, labels in ahead(_inputs(job, todo, full=full)):
             into = matrix if unit.number >= position else None

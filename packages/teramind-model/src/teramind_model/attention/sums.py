@@ -4,7 +4,9 @@ For a group of patches p (a section of a region, say), with ``c_b`` the molecule
 
 - ``attention``: sum of ``Attn_gg[a, b]``, of the whole window;
 - ``weighted``: sum of ``Attn_gg[a, b] * c_b``, whose ratio to the sum of ``c_b`` is what a molecule of b receives;
-- ``score``: sum of the symmetric ``q_a q_b / d`` before the softmax.
+- ``score``: sum of the symmetric ``q_a q_b / d`` before the softmax;
+- ``both``: sum of ``Attn_gg[a, b]`` over the patches where a and b each have a molecule, and the number of those: genes
+  that a patch lacks all look the same to the network, and attend to each other for that alone.
 
 A patch counts for a section where it holds a molecule there, of any gene of the panel. Batches are summed in float32 by
 one product, everything above them in float64, always in the same order.
@@ -14,7 +16,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +31,7 @@ from teramind_model.attention.kernel import Batch
 
 __all__ = ["GroupSums", "MatrixSums", "RegionLabels", "UnitSums", "majority"]
 
-_MATRICES = 3
+_MATRICES = 5
 
 
 @dataclass
@@ -37,7 +39,7 @@ class GroupSums:
     """Sums over the patches of one group.
 
     Attributes:
-        matrices: attention, weighted and score, ``(3, n, n)`` float64.
+        matrices: attention, weighted, score, both, and the patches of the last; ``(5, n, n)`` float64.
         molecules: of each gene, ``(n,)`` float64.
         patches: their number.
     """
@@ -76,6 +78,18 @@ class GroupSums:
         mean: NDArray[np.float64] = self.matrices[2] / self.patches
         return mean
 
+    @property
+    def both(self) -> NDArray[np.float64]:
+        """Mean attention over patches with molecules of a and of b; NaN for pairs that never meet."""
+        seen = np.where(self.meetings > 0, self.meetings, np.nan)
+        mean: NDArray[np.float64] = self.matrices[3] / seen
+        return mean
+
+    @property
+    def meetings(self) -> NDArray[np.float64]:
+        """Patches with molecules of a and of b."""
+        return self.matrices[4]
+
 
 class UnitSums:
     """Sums of one unit by (section, label), on the network's device."""
@@ -104,9 +118,9 @@ class UnitSums:
             if not len(values):
                 continue
             member = torch.from_numpy((label == values[:, None]).astype(np.float32)).to(batch.scores.device)
-            weighted = batch.attention * molecules[z][:, None, :]
             sums = torch.stack(
-                [member @ each.flatten(1) for each in (batch.attention, weighted, batch.scores)], dim=1
+                [member @ each.flatten(1) for each in _summed(batch.attention, batch.scores, molecules[z])],
+                dim=1,
             )
             genes = (member @ molecules[z]).double()
             for row, value in enumerate(values.tolist()):
@@ -125,6 +139,17 @@ class UnitSums:
             )
             for key in sorted(self._matrices)
         }
+
+
+def _summed(attention: Tensor, scores: Tensor, molecules: Tensor) -> Iterator[Tensor]:
+    """What is summed over patches, ``(b, n, n)`` each and one at a time, in the order of ``GroupSums.matrices``."""
+    present = (molecules > 0).float()
+    yield attention
+    yield attention * molecules[:, None, :]
+    yield scores
+    meeting = present[:, :, None] * present[:, None, :]
+    yield attention * meeting
+    yield meeting
 
 
 class MatrixSums:

@@ -40,8 +40,10 @@ COLUMNS = {
     "section": "name of the section, or 'all'",
     "attention": "mean of Attn_gg[a, b] of the whole window over patches; rows sum to 1, uniform is 1 / n",
     "attention_weighted": "mean over molecules of gene b: sum of Attn_gg[a, b] * c_b / sum of c_b; empty without any",
+    "attention_both": "mean over patches where genes a and b each have a molecule; empty where there are none",
     "score": "mean of q_a q_b / d before the softmax: symmetric, comparable between panels",
     "patches": "patches of the group; those without molecules in the section are left out",
+    "patches_both": "those of them where genes a and b each have a molecule",
 }
 
 _HEATMAP_GENES = 40
@@ -95,7 +97,7 @@ def write_table(path: Path, genes: Sequence[str], groups: Iterator[Group], about
 
     text = pa.dictionary(pa.int32(), pa.string())
     number = pa.float64()
-    types = (text, text, text, text, number, number, number, pa.int64())
+    types = (text,) * 4 + (number,) * 4 + (pa.int64(),) * 2
     schema = pa.schema(list(zip(COLUMNS, types, strict=True)))
     kind = table_kind(path)
     temporary = path.with_name(f".{path.name}.tmp")
@@ -125,7 +127,7 @@ def _block(genes: Sequence[str], group: Group, schema: pa.Schema) -> pa.Table:
 
     a, b = np.divmod(np.arange(n * n), n)
     nothing = np.zeros(n * n, np.int64)
-    weighted = group.sums.weighted.ravel()
+    weighted, both = group.sums.weighted.ravel(), group.sums.both.ravel()
     columns = [
         named(a, genes),
         named(b, genes),
@@ -133,8 +135,10 @@ def _block(genes: Sequence[str], group: Group, schema: pa.Schema) -> pa.Table:
         named(nothing, [group.section]),
         pa.array(group.sums.attention.ravel()),
         pa.array(weighted, mask=np.isnan(weighted)),
+        pa.array(both, mask=np.isnan(both)),
         pa.array(group.sums.score.ravel()),
         pa.array(np.full(n * n, group.sums.patches, np.int64)),
+        pa.array(group.sums.meetings.ravel().astype(np.int64)),
     ]
     return pa.Table.from_arrays(columns, schema=schema)
 
@@ -150,24 +154,38 @@ def _write_json(path: Path, data: Mapping[str, Any]) -> None:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two different genes: how many times uniform attention a pays to b, and their symmetric score."""
+    """Two different genes: how many times uniform attention a pays to b, where both are and over all patches; their
+    symmetric score; and the patches where both are."""
 
     gene_a: str
     gene_b: str
+    both: float
     relative: float
     score: float
+    patches: int
 
 
 def strongest_pairs(sums: GroupSums, genes: Sequence[str], count: int) -> tuple[Pair, ...]:
-    """The ``count`` pairs with the largest mean attention off the diagonal, strongest first."""
+    """The ``count`` pairs off the diagonal with the largest mean attention where both genes are, strongest first.
+
+    Pairs that meet in less than a hundredth of the patches are left out: their means are chance.
+    """
     n = len(genes)
-    relative = n * sums.attention
-    np.fill_diagonal(relative, -np.inf)
-    order = np.argsort(-relative, axis=None, kind="stable")[: min(count, n * (n - 1))]
-    score = sums.score
+    relative, score, meetings = n * sums.attention, sums.score, sums.meetings
+    both = np.where(meetings >= max(1, sums.patches / 100), n * sums.both, -np.inf)
+    np.fill_diagonal(both, -np.inf)
+    order = np.argsort(-both, axis=None, kind="stable")[:count]
     return tuple(
-        Pair(genes[a], genes[b], float(relative[a, b]), float(score[a, b]))
+        Pair(
+            genes[a],
+            genes[b],
+            float(both[a, b]),
+            float(relative[a, b]),
+            float(score[a, b]),
+            int(meetings[a, b]),
+        )
         for a, b in (divmod(int(i), n) for i in order)
+        if both[a, b] > -np.inf
     )
 
 

@@ -121,6 +121,11 @@ def _report(out: str | None, result: AttentionResult) -> None:
     for file in result.files:
         print(file)
     if result.pairs:
-        print("strongest pairs over the brain: times uniform attention, mean score before the softmax")
+        print(
+            "strongest pairs, times uniform attention in patches that hold both genes (and in all), and mean score:"
+        )
         for pair in result.pairs:
-            print(f"  {pair.gene_a} -> {pair.gene_b}  {pair.relative:.3f}  {pair.score:+.4f}")
+            where = f"{pair.patches:,} patches"
+            print(
+                f"  {pair.gene_a} -> {pair.gene_b}  {pair.both:.2f} ({pair.relative:.2f})  {pair.score:.3f}  {where}"
+            )
