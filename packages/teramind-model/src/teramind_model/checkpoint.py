@@ -247,8 +247,12 @@ def resolve_checkpoint(path: str | os.PathLike[str]) -> Path:
 
         return shipped(str(path))
     if not folder.is_dir():
+        left = sorted(folder.parent.glob(f".{folder.name}.*.old")) if folder.name else []
         raise MissingInputError(
-            "no checkpoint", where=folder, expected=f"a checkpoint, a run, or one of {', '.join(SHIPPED)}"
+            "no checkpoint",
+            where=folder,
+            expected=f"a checkpoint, a run, or one of {', '.join(SHIPPED)}",
+            remedy=f"Its replacement was interrupted. Rename {left[-1]} to it" if left else None,
         )
     if (folder / WEIGHTS).is_file():
         return folder
