@@ -172,8 +172,7 @@ def strongest_pairs(sums: GroupSums, genes: Sequence[str], count: int) -> tuple[
     """
     n = len(genes)
     relative, score, meetings = n * sums.attention, sums.score, sums.meetings
-    both = np.where(meetings >= max(1, sums.patches / 100), n * sums.both, -np.inf)
-    np.fill_diagonal(both, -np.inf)
+    both = np.nan_to_num(_relative_both(sums), nan=-np.inf)
     order = np.argsort(-both, axis=None, kind="stable")[:count]
     return tuple(
         Pair(
@@ -189,31 +188,40 @@ def strongest_pairs(sums: GroupSums, genes: Sequence[str], count: int) -> tuple[
     )
 
 
-def draw_heatmap(path: Path, sums: GroupSums, genes: Sequence[str]) -> bool:
-    """Draw the attention among the genes that take part in the strongest pairs; False without matplotlib.
+def _relative_both(sums: GroupSums) -> NDArray[np.float64]:
+    """Times uniform attention where both genes are; NaN on the diagonal and for pairs that hardly ever meet."""
+    often = sums.meetings >= max(1, sums.patches / 100)
+    both = np.where(often, len(sums.molecules) * sums.both, np.nan)
+    np.fill_diagonal(both, np.nan)
+    return both
 
-    Genes are those of the largest off-diagonal values, at most 40, each beside one whose scores are like its own.
+
+def draw_heatmap(path: Path, sums: GroupSums, genes: Sequence[str]) -> bool:
+    """Draw the attention where both genes are, among the genes of the strongest pairs; False without matplotlib.
+
+    At most 40 genes, each beside one whose scores are like its own; grey: the diagonal, and pairs that hardly meet.
     """
     if find_spec("matplotlib") is None:
         return False
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    chosen = _drawn_genes(sums)
-    levels = np.log2(len(genes) * sums.attention[np.ix_(chosen, chosen)])
-    shown = levels[~np.eye(len(chosen), dtype=bool)]
-    limit = max(float(np.abs(shown).max(initial=0.0)), 1e-3)
+    both = _relative_both(sums)
+    chosen = _drawn_genes(both, sums.score)
+    levels = np.log2(both[np.ix_(chosen, chosen)])
+    limit = max(float(np.nanmax(np.abs(levels), initial=0.0)), 1e-3)
     edge = 2.5 + 0.19 * len(chosen)
     figure = Figure(figsize=(edge + 1.0, edge), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
+    axes.set_facecolor("0.85")
     picture = axes.imshow(levels, cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest")
     names = [genes[i] for i in chosen]
     axes.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
     axes.set_yticks(range(len(names)), names, fontsize=7)
     axes.set_xlabel("attended to (b)")
     axes.set_ylabel("attends (a)")
-    axes.set_title(f"mean attention over {sums.patches:,} patches", fontsize=9)
+    axes.set_title(f"mean attention in patches that hold both genes, of {sums.patches:,}", fontsize=9)
     figure.colorbar(picture, ax=axes, label="log2 of times uniform attention (1 / n)", shrink=0.8)
     temporary = path.with_name(f".{path.name}.tmp.png")
     figure.savefig(temporary, metadata={"Software": None})
@@ -221,13 +229,12 @@ def draw_heatmap(path: Path, sums: GroupSums, genes: Sequence[str]) -> bool:
     return True
 
 
-def _drawn_genes(sums: GroupSums) -> list[int]:
+def _drawn_genes(both: NDArray[np.float64], score: NDArray[np.float64]) -> list[int]:
     """Genes of the strongest pairs, in the order in which a walk from each to its most like finds them."""
-    relative = sums.attention.copy()
-    np.fill_diagonal(relative, -np.inf)
-    best = np.maximum(relative.max(axis=0), relative.max(axis=1))
+    known = np.nan_to_num(both, nan=-np.inf)
+    best = np.maximum(known.max(axis=0), known.max(axis=1))
     chosen = np.sort(np.argsort(-best, kind="stable")[:_HEATMAP_GENES])
-    profile = sums.score[np.ix_(chosen, chosen)]
+    profile = score[np.ix_(chosen, chosen)]
     order, left = [0], set(range(1, len(chosen)))
     while left:
         last = profile[order[-1]]
