@@ -6,7 +6,10 @@ import typer
 
 from teramind_data.console import run_cli
 from teramind_model.commands import (
+    ablate,
     attention,
+    evidence,
+    experiment,
     export,
     export_checkpoint,
     generate,
@@ -22,7 +25,18 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for command in (train, generate, attention, info, export, import_checkpoint, export_checkpoint):
+for command in (
+    train,
+    generate,
+    attention,
+    info,
+    export,
+    import_checkpoint,
+    export_checkpoint,
+    experiment,
+    ablate,
+    evidence,
+):
     command.register(app)
 
 
