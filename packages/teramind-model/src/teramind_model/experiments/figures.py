@@ -125,9 +125,10 @@ def pair_plot(scores: Sequence[PairScore]) -> bytes:
     panels = (
         ("relative", "relative attention, n × Attn"),
         ("map_beyond_sd", "map beyond uniform attention's,\nSD in octaves"),
+        ("beyond_untrained", "beyond what untrained\nnetworks tell, SD"),
         ("partial", "attention and co-expression,\npartial r given expression"),
     )
-    figure = new_figure(11, 1.6 + 0.36 * len(pairs))
+    figure = new_figure(13, 1.6 + 0.36 * len(pairs))
     axes = figure.subplots(1, len(panels), sharey=True)
     for axis, (key, title) in zip(axes, panels, strict=True):
         for number, network in enumerate(NETWORKS):

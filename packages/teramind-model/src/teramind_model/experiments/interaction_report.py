@@ -28,9 +28,11 @@ from teramind_model.network import TeraMind
 __all__ = ["InteractionConfig", "read_pairs", "write_interactions"]
 
 _CLAIM = """Relative attention is n times the mean of both directions, 1 where uniform; rank is the share of all pairs
-of genes below it. Map and expression correlate by construction; what is left beyond it is in the last two columns:
-the SD over patches of log2(map / uniform attention's map), and the partial correlation of relative attention with
-the pair's co-expression given each gene's expression and the total. Untrained: mean of {networks} random networks.
+of genes below it. Map and expression correlate by construction; what is left beyond it is in the last three columns:
+the SD over patches of log2(map / uniform attention's map), in which a gene's attention to itself takes part; the pair's
+residual where trained attention is told from untrained over all pairs of genes, in SDs; and the partial correlation of
+relative attention with the pair's co-expression given each gene's expression and the total. Untrained: mean of
+{networks} random networks.
 """
 
 
@@ -106,7 +108,15 @@ def write_interactions(config: InteractionConfig) -> tuple[PairScore, ...]:
 
 
 def _plain(score: PairScore) -> dict[str, object]:
-    numbers = ("relative", "relative_sd", "rank", "map_correlation", "map_beyond_sd", "partial")
+    numbers = (
+        "relative",
+        "relative_sd",
+        "rank",
+        "map_correlation",
+        "map_beyond_sd",
+        "beyond_untrained",
+        "partial",
+    )
     values = {key: getattr(score, key) for key in numbers}
     shown = {key: value if np.isfinite(value) else None for key, value in values.items()}
     head = {"kind": score.pair.kind, "first": score.pair.genes[0], "second": score.pair.genes[1]}
@@ -116,7 +126,7 @@ def _plain(score: PairScore) -> dict[str, object]:
 def _table(scores: Sequence[PairScore], atlas: str, checkpoint: str) -> str:
     head = (
         "pair", "kind", "network", "relative attention", "SD", "rank", "map and expression, r",
-        "map beyond uniform, SD (octaves)", "partial r given expression",
+        "map beyond uniform, SD (octaves)", "beyond untrained (SD)", "partial r given expression",
     )  # fmt: skip
     order = sorted(scores, key=lambda s: (s.pair.kind, s.pair.label, NETWORKS.index(s.network)))
     rows = [
@@ -128,7 +138,12 @@ def _table(scores: Sequence[PairScore], atlas: str, checkpoint: str) -> str:
             f"{100 * score.rank:.0f} %",
             *(
                 number(value if np.isfinite(value) else None, 3)
-                for value in (score.map_correlation, score.map_beyond_sd, score.partial)
+                for value in (
+                    score.map_correlation,
+                    score.map_beyond_sd,
+                    score.beyond_untrained,
+                    score.partial,
+                )
             ),
         )
         for score in order

@@ -3,10 +3,13 @@
 Every measure is taken of the trained network, of untrained ones (same shape, other random weights) and of uniform
 attention, 1 / n from every gene to every gene. *Relative attention* of a pair on a patch is
 ``n (Attn[a, b] + Attn[b, a]) / 2``: 1 where attention is uniform. A map multiplies attention by expression, so it
-follows expression whatever the attention is; two numbers tell what is left:
+follows expression whatever the attention is; three numbers tell what is left:
 
 - the standard deviation of ``log2(map / uniform attention's map)`` over patches, in octaves: 0 where attention adds
   nothing;
+- how far the pair lies above the line that tells the logarithm of a trained network's mean attention from that of
+  untrained ones over all pairs of genes, in standard deviations of that line's residuals: queries and keys are one
+  projection, so genes of like expression attend to each other before anything is learnt;
 - the partial correlation of relative attention with the pair's co-expression (the product of the two genes' log counts)
   given each gene's log counts and the patch's total: positive where attention answers to both genes being there
   together, beyond what each one says alone.
@@ -15,7 +18,7 @@ follows expression whatever the attention is; two numbers tell what is left:
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -33,6 +36,7 @@ __all__ = [
     "Pair",
     "PairScore",
     "PatchAttention",
+    "beyond_untrained",
     "measure",
     "partial_correlation",
     "tissue_patches",
@@ -74,7 +78,11 @@ class PatchAttention:
 
 @dataclass(frozen=True)
 class PairScore:
-    """A pair under one network. ``rank``: share of all pairs of genes that attend to each other less."""
+    """A pair under one network.
+
+    ``rank``: share of all pairs of genes that attend to each other less. ``beyond_untrained``: see above; NaN but for
+    trained networks.
+    """
 
     pair: Pair
     network: str
@@ -85,6 +93,7 @@ class PairScore:
     map_correlation: float
     map_beyond_sd: float
     partial: float
+    beyond_untrained: float = float("nan")
 
 
 def untrained(config: NetworkConfig, seed: int) -> TeraMind:
@@ -150,10 +159,19 @@ def measure(
     scores: list[PairScore] = []
     for name, several in models.items():
         runs = [_attention(model, counts, genes, batch) for model in several]
-        found[name] = runs[0]
+        found[name] = replace(runs[0], matrix=np.mean([run.matrix for run in runs], axis=0))
         each = [_scores(name, run, uniform, expression, pairs, genes) for run in runs]
         scores += [_mean(of_one) for of_one in zip(*each, strict=True)]
     found["uniform"] = uniform
+    if {"trained", "untrained"} <= set(found):
+        beyond = beyond_untrained(found["trained"].matrix, found["untrained"].matrix)
+        where = dict(zip(pairs, genes, strict=True))
+        scores = [
+            replace(score, beyond_untrained=float(beyond[where[score.pair]]))
+            if score.network == "trained"
+            else score
+            for score in scores
+        ]
     return scores + _scores("uniform", uniform, uniform, expression, pairs, genes), found
 
 
@@ -162,6 +180,28 @@ def uniform_attention(expression: Floats, genes: Sequence[tuple[int, int]]) -> P
     n = expression.shape[1]
     maps = np.stack([2 * (expression[:, a] + expression[:, b]) for a, b in genes])
     return PatchAttention(np.ones((len(genes), len(expression))), np.ones((n, n)), maps)
+
+
+def beyond_untrained(trained: Floats, blank: Floats) -> Floats:
+    """Residuals of ``log(trained)`` fitted linearly by ``log(blank)`` over all pairs of genes, in their SD.
+
+    Args:
+        trained: mean relative attention ``(n, n)``, symmetric.
+        blank: that of untrained networks.
+
+    Returns:
+        ``(n, n)``; NaN on the diagonal, which takes no part, and everywhere where the fit leaves nothing.
+    """
+    upper = np.triu_indices(len(trained), k=1)
+    x, y = np.log(blank[upper]), np.log(trained[upper])
+    design = np.column_stack([np.ones(len(x)), x])
+    left = y - design @ np.linalg.lstsq(design, y, rcond=None)[0]
+    out = np.full(trained.shape, np.nan)
+    spread = float(left.std())
+    if spread > 1e-12:
+        out[upper] = left / spread
+        out.T[upper] = left / spread
+    return out
 
 
 def _attention(

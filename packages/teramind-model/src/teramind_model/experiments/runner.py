@@ -11,12 +11,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 from typing import IO
 
 from teramind_data.console import progress
-from teramind_data.errors import StoreError
+from teramind_data.errors import MissingInputError, StoreError
 from teramind_model.experiments.journal import Journal
 from teramind_model.experiments.plan import Plan, Step
 
@@ -100,8 +101,10 @@ def run_plan(
     Raises:
         StoreError: where a step failed, naming its log; what ran beside it is stopped.
         InputError: where a product was made by another command.
+        MissingInputError: where one of our programs is not installed.
     """
     options = RunOptions() if options is None else options
+    _check_programs(plan)
     journal, prints = Journal(plan.root), plan.fingerprints()
     with journal.opened():
         done = {step.name for step in plan if journal.is_done(step, prints[step.name])}
@@ -135,13 +138,26 @@ def run_plan(
     return ran
 
 
+def _check_programs(plan: Plan) -> None:
+    """MissingInputError where a program of the plan is not installed: better now than after hours of training."""
+    for program in dict.fromkeys(step.command[0] for step in plan):
+        if find_spec(_package(program)) is None:
+            raise MissingInputError(
+                "a program of the plan is not installed", where=program, remedy=f"Install {program} beside us"
+            )
+
+
+def _package(program: str) -> str:
+    return program.replace("-", "_")
+
+
 def _ready(waiting: list[Step], done: set[str]) -> list[Step]:
     return [step for step in waiting if done.issuperset(step.depends)]
 
 
 def _start(step: Step, journal: Journal, options: RunOptions) -> _Child:
     program, *words = step.command
-    module = program.replace("-", "_") + ".cli"
+    module = f"{_package(program)}.cli"
     # By the interpreter that runs us: the programs of another environment may come first on PATH.
     start = f"import sys; sys.argv[0] = {program!r}; from {module} import main; main()"
     step.product.parent.mkdir(parents=True, exist_ok=True)

@@ -98,7 +98,7 @@ def border_picture(brains: Mapping[str, Brain], real: Brain, patch: int, edge: i
             panel.set_xticks(borders, [""] * len(borders))
             panel.set_yticks(borders[borders < box.height], [""] * int((borders < box.height).sum()))
             panel.tick_params(length=6, color="#d55e00", width=1.5, top=True, right=True)
-    figure.text(0.005, 0.002, f"marks: borders of {patch} px tiles", fontsize=8, color="#555555")
+    figure.supxlabel(f"marks: borders of {patch} px tiles", fontsize=9, color="#555555")
     return png(figure)
 
 
