@@ -12,7 +12,8 @@ from teramind_data.imports.grid import read_folder
 from teramind_data.imports.painting import TileImages
 from teramind_data.imports.sparse_npz import read_gene_tile
 from teramind_data.imports.tiles import TilesConfig, import_tiles
-from teramind_data.ingest.tissue import tissue_mask
+from teramind_data.ingest.raster import Rows
+from teramind_data.ingest.tissue import FileTissue, tissue_mask
 from teramind_data.store import Brain, create_brain, open_brain
 from tests.data.imports.conftest import CELLS, GENES, NAMES, SECTIONS, World, core_of, stem_of
 
@@ -22,7 +23,9 @@ Run = Callable[..., tuple[int, str, str]]
 @pytest.fixture(scope="module")
 def atlas(world: World, tmp_path_factory: pytest.TempPathFactory) -> Brain:
     out = tmp_path_factory.mktemp("stores") / "atlas.zarr"
-    done, brain = import_tiles(TilesConfig(world.genes, world.tiles, str(out), str(world.panel)), tissue_mask)
+    done, brain = import_tiles(
+        TilesConfig(world.genes, world.tiles, str(out), str(world.panel)), FileTissue()
+    )
     assert done
     return brain
 
@@ -138,18 +141,37 @@ def test_an_unfinished_import_is_continued(world: World, atlas: Brain, tmp_path:
     class Stopped(Exception):
         pass
 
-    def stop(*_: object) -> np.ndarray:
-        raise Stopped
+    class Stopping(FileTissue):
+        def mask(self, *_: object) -> Rows:
+            raise Stopped
 
     with pytest.raises(Stopped):
-        import_tiles(config, stop)
+        import_tiles(config, Stopping())
     assert not open_brain(config.out, incomplete=True).complete
-    done, brain = import_tiles(config, tissue_mask)
+    done, brain = import_tiles(config, FileTissue())
     assert done
     for name in ("morphology", "expression", "tissue"):
         np.testing.assert_array_equal(brain.image(name)[:], atlas.image(name)[:])
     assert brain.molecules.total == atlas.molecules.total
     assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")]
+
+
+def test_tissue_in_files_is_tissue_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Worked in strips through files: the same mask as of whole planes."""
+    monkeypatch.setattr("teramind_data.ingest.tissue._STRIP_BINS", 1)
+    rng = np.random.default_rng(1)
+    molecules = rng.poisson(3, (150, 70)) * (np.hypot(*np.mgrid[-75:75, -35:35]) < 30)
+    dapi = (rng.normal(20, 2, molecules.shape) + 30 * (molecules > 0)).astype(np.float32)
+    maker = FileTissue()
+    planes = [
+        maker.plane(tmp_path / name, (150, 70), kind) for name, kind in (("m", "int32"), ("d", "float32"))
+    ]
+    for plane, values in zip(planes, (molecules, dapi), strict=True):
+        plane.write(0, values[:99])
+        plane.write(99, values[99:])
+    wanted = tissue_mask(molecules, 0.108, dapi)
+    assert 0 < wanted.mean() < 1
+    np.testing.assert_array_equal(maker.mask(planes[0], 0.108, planes[1], tmp_path).read(0, 150), wanted)
 
 
 def test_a_canvas_that_was_asked_for_cuts_margins(world: World, tmp_path: Path, run_command: Run) -> None:

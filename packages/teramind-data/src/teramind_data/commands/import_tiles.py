@@ -56,7 +56,7 @@ def import_tiles(
     from teramind_data.imports.output import parse_canvas
     from teramind_data.imports.tiles import TilesConfig
     from teramind_data.imports.tiles import import_tiles as build
-    from teramind_data.ingest.tissue import tissue_mask
+    from teramind_data.ingest.tissue import FileTissue
 
     *words, target = paths
     folders = [Path(word) for word in words]
@@ -88,7 +88,7 @@ def import_tiles(
         images = folders[1] if len(folders) == 2 else None
         done, brain = build(
             TilesConfig(folders[0], images, target, panel, names, size, pixel_size, spacing_um, overwrite),
-            tissue_mask,
+            FileTissue(),
         )
     if not done:
         print(f"{target}: up to date (made from the same files)")

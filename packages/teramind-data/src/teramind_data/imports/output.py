@@ -11,8 +11,9 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
+from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,9 @@ from teramind_data.store import (
     resume_brain,
     store_state,
 )
+
+if TYPE_CHECKING:
+    from teramind_data.ingest.raster import Rows
 
 __all__ = [
     "begun",
@@ -129,24 +133,26 @@ def scratch(out: str) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def put_labels(writer: BrainWriter, name: str, planes: Iterable[NDArray[Any]], dtype: str = "uint8") -> None:
-    """Write a label image a section at a time; a continued run finds it declared already."""
+def put_labels(writer: BrainWriter, name: str, planes: Iterable[Rows], dtype: str = "uint8") -> None:
+    """Write a label image shard by shard, a section at a time; a continued run finds it declared already."""
     if name not in open_brain(writer.url, incomplete=True).labels:
         writer.add_labels(name, dtype)
     for z, plane in enumerate(planes):
-        writer.write(name, z, None, plane)
+        for _, box in (unit for unit in writer.shards(name) if unit[0] == z):
+            writer.write(name, z, box, plane.read(box.y0, box.y1)[:, box.x0 : box.x1])
 
 
-def bin_means(writer: BrainWriter, channel: int, section: int) -> NDArray[np.float32]:
-    """Mean of a stain in each bin, ``(y/16, x/16)``, from the shards as written."""
+def bin_means(writer: BrainWriter, channel: int, section: int) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """Mean of a stain in each bin, a row of shards at a time: its first row of bins, and ``(rows, x/16)``."""
     brain = open_brain(writer.url, incomplete=True)
-    out = np.empty((brain.canvas[0] // BIN_PX, brain.canvas[1] // BIN_PX), np.float32)
-    for z, box in writer.shards("morphology"):
-        if z == section:
+    mine = (box for z, box in writer.shards("morphology") if z == section)
+    for y0, boxes in groupby(mine, key=lambda box: box.y0):
+        parts = []
+        for box in boxes:
             bins = box.coarsen(BIN_PX)
-            pixels = brain.read("morphology", z, box)[channel]
-            out[bins.slices] = pixels.reshape(bins.height, BIN_PX, bins.width, BIN_PX).mean(axis=(1, 3))
-    return out
+            pixels = brain.read("morphology", section, box)[channel]
+            parts.append(pixels.reshape(bins.height, BIN_PX, bins.width, BIN_PX).mean(axis=(1, 3)))
+        yield y0 // BIN_PX, np.concatenate(parts, axis=1).astype(np.float32)
 
 
 def parse_canvas(text: str | None) -> tuple[int, int] | None:

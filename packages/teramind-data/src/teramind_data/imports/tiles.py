@@ -4,16 +4,18 @@ A file covers a tile's core of 256 px and a margin around it. Each molecule and 
 core holds it; margins count only where no core is, at the rim. Coordinates are kept.
 
 The molecules pass through a scratch folder on the output's disk: tiles hold all sections of a place and a store holds
-all places of a section. Memory is bounded by a row of tiles, a shard of expression and a block of images.
+all places of a section. So do the planes of bins that tissue is made of. Memory is bounded by a row of tiles, a shard
+of expression and a block of images.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,10 +40,24 @@ from teramind_data.imports.spill import ROW_PX, Band, Spill
 from teramind_data.panel import Panel, is_control, read_names
 from teramind_data.store import Brain, BrainSpec, BrainWriter, Section, open_brain, store_state
 
-__all__ = ["TilesConfig", "import_tiles", "numbered_sections"]
+if TYPE_CHECKING:
+    from teramind_data.ingest.raster import Rows
 
-#: Molecules in bins, pixel size in um, DAPI in bins or None -> mask of tissue.
-TissueOf = Callable[[NDArray[Any], float, NDArray[Any] | None], NDArray[np.uint8]]
+__all__ = ["TilesConfig", "TissueMaker", "import_tiles", "numbered_sections"]
+
+_STRIP = 256  # rows of bins
+
+
+class TissueMaker(Protocol):
+    """Makes masks of tissue from planes of bins in files."""
+
+    def plane(self, path: Path, shape: tuple[int, int], dtype: str) -> Rows:
+        """A plane of zeros."""
+        ...
+
+    def mask(self, molecules: Rows, pixel_size_um: float, dapi: Rows | None, folder: Path) -> Rows:
+        """Tissue, uint8, from molecules in bins and mean DAPI where there is any; ``folder`` for what comes between."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -77,7 +93,7 @@ class _Read:
     off_canvas: int
 
 
-def import_tiles(config: TilesConfig, tissue_of: TissueOf) -> tuple[bool, Brain]:
+def import_tiles(config: TilesConfig, tissue: TissueMaker) -> tuple[bool, Brain]:
     """Build the store; whether anything was done (not where it was there already), and the open store.
 
     Raises:
@@ -118,7 +134,7 @@ def import_tiles(config: TilesConfig, tissue_of: TissueOf) -> tuple[bool, Brain]
             if images is not None:
                 with progress(len(writer.pending("morphology")), "images", "shards") as advance:
                     images.write(writer, advance)
-            return True, _write(writer, read, tissue_of)
+            return True, _write(writer, read, tissue, folder)
 
 
 def _check_numbers(config: TilesConfig) -> None:
@@ -231,14 +247,14 @@ def _spec(config: TilesConfig, read: _Read, provenance: dict[str, Any]) -> Brain
     )
 
 
-def _write(writer: BrainWriter, read: _Read, tissue_of: TissueOf) -> Brain:
+def _write(writer: BrainWriter, read: _Read, tissue: TissueMaker, folder: Path) -> Brain:
     """Everything but morphology, which is written."""
     from teramind_data.elements import write_points, write_sections_table
 
     _write_expression(writer, read)
     writer.write_molecules(_molecules(read.spill))
     quality: list[dict[str, Any]] = []
-    put_labels(writer, "tissue", _tissue(writer, read, tissue_of, quality))
+    put_labels(writer, "tissue", _tissue(writer, read, tissue, folder, quality))
     writer.set_sections(
         [replace(section, qc=qc) for section, qc in zip(writer.spec.sections, quality, strict=True)]
     )
@@ -267,20 +283,37 @@ def _molecules(spill: Spill) -> Iterator[tuple[int, Any, Any, Any]]:
 
 
 def _tissue(
-    writer: BrainWriter, read: _Read, tissue_of: TissueOf, quality: list[dict[str, Any]]
-) -> Iterator[NDArray[np.uint8]]:
-    """Tissue ``(y/16, x/16)`` section by section, whose numbers are added to ``quality``."""
+    writer: BrainWriter, read: _Read, tissue: TissueMaker, folder: Path, quality: list[dict[str, Any]]
+) -> Iterator[Rows]:
+    """Tissue section by section, whose numbers are added to ``quality``; a plane lives until the next is asked for."""
     stains = writer.spec.stains
+    shape = (read.canvas[0] // BIN_PX, read.canvas[1] // BIN_PX)
     for z in range(read.spill.sections):
-        density = np.zeros((read.canvas[0] // BIN_PX, read.canvas[1] // BIN_PX), np.int64)
+        own = folder / f"tissue_{z}"
+        own.mkdir()
+        density = tissue.plane(own / "molecules", shape, "int32")
         for row, band in read.spill.bands(z):
             box = Box(row * ROW_PX, min((row + 1) * ROW_PX, read.canvas[0]), 0, read.canvas[1])
-            density[box.coarsen(BIN_PX).slices] = _all_genes(band, box)
-        dapi = bin_means(writer, stains.index("DAPI"), z) if "DAPI" in stains else None
-        tissue = tissue_of(density, writer.spec.pixel_size_um, dapi)
-        total, within = int(density.sum()), int(density[tissue > 0].sum())
-        quality.append({"transcripts": total, "transcripts_in_tissue": within / total if total else 0.0})
-        yield tissue
+            density.write(box.y0 // BIN_PX, _all_genes(band, box))
+        dapi = None
+        if "DAPI" in stains:
+            dapi = tissue.plane(own / "dapi", shape, "float32")
+            for y0, means in bin_means(writer, stains.index("DAPI"), z):
+                dapi.write(y0, means)
+        mask = tissue.mask(density, writer.spec.pixel_size_um, dapi, own)
+        quality.append(_quality(density, mask))
+        yield mask
+        shutil.rmtree(own)
+
+
+def _quality(density: Rows, mask: Rows) -> dict[str, Any]:
+    total = within = 0
+    for y0 in range(0, density.shape[0], _STRIP):
+        y1 = min(y0 + _STRIP, density.shape[0])
+        molecules = density.read(y0, y1)
+        total += int(molecules.sum(dtype=np.int64))
+        within += int(molecules[mask.read(y0, y1) > 0].sum(dtype=np.int64))
+    return {"transcripts": total, "transcripts_in_tissue": within / total if total else 0.0}
 
 
 def _all_genes(band: Band, box: Box) -> NDArray[np.int64]:

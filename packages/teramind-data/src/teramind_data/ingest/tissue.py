@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,11 +16,13 @@ from numpy.typing import NDArray
 
 from teramind_data.geometry import BIN_PX
 from teramind_data.ingest.components import components
-from teramind_data.ingest.raster import ArrayRows, Maker, Rows, strips
+from teramind_data.ingest.raster import ArrayRows, FileRows, Maker, Rows, strips
 
 SIGMA_UM = 14.0  # bridges the gaps between cells, whatever the pixel size
 RELATIVE_DENSITY = 0.25  # of the section's typical density; a straight edge of tissue lies at 0.5
 SMALLEST_UM2 = 3000.0  # islands and holes below 55 x 55 um go
+_STRIP_BINS = 1 << 19  # of a strip in files: some 20 MB with all that is made of it
+_LEAST_ROWS = 32  # as many as are read above and below a strip, at a pixel of 0.108 um
 _TRUNCATE = 4.0  # standard deviations of the Gaussian that are summed
 
 
@@ -43,6 +46,23 @@ def tissue_mask(
     work = Work(pixel_size_um, rows, ArrayRows.create)
     found = work.mask(ArrayRows(np.asarray(molecules)), stain)
     return found.read(0, found.shape[0]).astype(np.uint8)
+
+
+class FileTissue:
+    """Masks of planes in files, worked in strips: memory does not grow with the canvas."""
+
+    def plane(self, path: Path, shape: tuple[int, int], dtype: str) -> Rows:
+        """A plane of zeros in a file."""
+        return FileRows.create(path, shape, dtype)
+
+    def mask(self, molecules: Rows, pixel_size_um: float, dapi: Rows | None, folder: Path) -> Rows:
+        """``tissue_mask`` of planes in files; intermediate ones go into ``folder``, which the caller removes."""
+
+        def make(name: str, shape: tuple[int, int], dtype: str) -> Rows:
+            return FileRows.create(folder / name, shape, dtype)
+
+        rows = max(_LEAST_ROWS, _STRIP_BINS // molecules.shape[1])
+        return Work(pixel_size_um, rows, make).mask(molecules, dapi)
 
 
 @dataclass(frozen=True)

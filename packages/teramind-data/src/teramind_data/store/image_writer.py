@@ -154,20 +154,27 @@ class ImageWriter:
 
     def _coarse(self, level: Level) -> set[int]:
         """Build one level from the one below, a shard at a time; the numbers of its empty shards."""
-        below = self.layout.levels[level.index - 1]
-        source = self._array(below.index)
+        source = self._array(level.index - 1)
         empty = set()
         for z in range(self.layout.brain.n_sections):
             for iy, ix in level.shards(level.box):
-                box = level.shard_box(iy, ix).refine(2).intersect(below.box)
-                if box is None:
-                    raise StoreError("pyramid levels do not fit", where=self.layout.array_path(level.index))
-                block = halve(
-                    np.asarray(source[(..., z, *box.slices)]), self.layout.image.reduce, level.dtype
-                )
+                block = self._halved(source, z, level.shard_box(iy, ix), level)
                 if not self._put(level, z, iy, ix, block):
                     empty.add(self.layout.linear(level.index, z, iy, ix))
+                del block  # before the next is made
         return empty
+
+    def _halved(self, source: zarr.Array, z: int, shard: Box, level: Level) -> NDArray[Any]:
+        """A shard's pixels from the level below, a row of chunks at a time: sums are wider than what they are of."""
+        out = np.empty((*source.shape[:-3], *shard.shape), level.dtype)
+        for y0 in range(0, shard.height, level.chunk):
+            strip = Box(shard.y0 + y0, min(shard.y0 + y0 + level.chunk, shard.y1), shard.x0, shard.x1)
+            box = strip.refine(2).intersect(self.layout.levels[level.index - 1].box)
+            if box is None:
+                raise StoreError("pyramid levels do not fit", where=self.layout.array_path(level.index))
+            pixels = np.asarray(source[(..., z, *box.slices)])
+            out[..., y0 : y0 + strip.height, :] = halve(pixels, self.layout.image.reduce, level.dtype)
+        return out
 
     def _verify(self, level: Level, empty: set[int]) -> None:
         """MissingShard-like check before anybody relies on the store: stored and empty shards are all shards."""
