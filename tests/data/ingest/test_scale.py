@@ -65,6 +65,49 @@ def test_a_task_that_always_kills_its_process_ends_the_run() -> None:
         pool.close()
 
 
+def sleep_in(item: Path) -> None:
+    (item / f"{os.getpid()}.pid").touch()
+    time.sleep(60)
+
+
+DRIVER = """
+import sys
+from pathlib import Path
+from tests.data.ingest.test_scale import sleep_in
+from teramind_data.ingest.run import Pool
+if __name__ == "__main__":
+    list(Pool(2).map(sleep_in, [Path(sys.argv[1])] * 2))
+"""
+
+
+def test_workers_do_not_outlive_a_killed_driver(tmp_path: Path) -> None:
+    root = Path(__file__).parents[3]
+    script = tmp_path / "driver.py"
+    script.write_text(DRIVER)
+    paths = os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])
+    driver = subprocess.Popen(
+        [sys.executable, str(script), str(tmp_path)], env={**os.environ, "PYTHONPATH": paths}
+    )
+    end = time.monotonic() + 60
+    while len(workers := [int(file.stem) for file in tmp_path.glob("*.pid")]) < 2 and time.monotonic() < end:
+        time.sleep(0.05)
+    driver.kill()
+    driver.wait()
+    assert len(workers) == 2
+    end = time.monotonic() + 10
+    while any(map(running, workers)) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not any(map(running, workers))
+
+
+def running(pid: int) -> bool:
+    """Whether a process is there and no zombie (whose parent is gone)."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
 def test_two_processes_give_the_same_bytes(ingested: Brain, raw_brain: Path, tmp_path: Path) -> None:
     out = tmp_path / "A.zarr"
     ingest(IngestConfig(raw=raw_brain, out=str(out), workers=2, scratch=tmp_path / "scratch"))

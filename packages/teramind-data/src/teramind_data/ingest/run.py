@@ -44,6 +44,27 @@ class Serial:
             yield item, task(item)
 
 
+def _end_with_parent() -> None:
+    """In a worker: end when the driver does, however it ended.
+
+    A pool's workers hold both ends of its pipes, so that without this those of a killed driver would wait forever,
+    or go on writing into a store that the next run continues.
+    """
+    import multiprocessing
+    import os
+    import threading
+
+    driver = multiprocessing.parent_process()
+    if driver is None:
+        return
+
+    def watch() -> None:
+        driver.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, name="driver", daemon=True).start()
+
+
 class Pool:
     """Processes of this machine; a dead one is replaced and its task repeated."""
 
@@ -55,7 +76,8 @@ class Pool:
         import multiprocessing
 
         # Not fork: libraries with threads of their own would hang in the child.
-        return ProcessPoolExecutor(self.workers, mp_context=multiprocessing.get_context("spawn"))
+        context = multiprocessing.get_context("spawn")
+        return ProcessPoolExecutor(self.workers, mp_context=context, initializer=_end_with_parent)
 
     def map(self, task: Callable[[T], R], items: Iterable[T]) -> Iterator[tuple[T, R]]:
         """Items with their results as they are done."""
