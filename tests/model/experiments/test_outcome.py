@@ -14,6 +14,7 @@ from teramind_model.experiments.budgets import find_budget
 from teramind_model.experiments.outcome import write_ablation, write_experiment
 from teramind_model.experiments.protocols import PROTOCOLS, Data, Settings, experiment_plan, parse_variants
 from teramind_model.experiments.scores import report_rows
+from tests.model.tiny import tiny_atlas
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 
@@ -62,6 +63,8 @@ def test_one_table_of_all_experiments_with_what_is_missing(tmp_path: Path) -> No
     write_run(tmp_path / "main/tera-mind@phantom/run", before=3000)
     write_report(tmp_path / "main/patch-dm/report", {"generated": 0.2})
     write_run(tmp_path / "main/patch-dm/run")
+    for store in ("data/main", "main/tera-mind@phantom/generated", "main/patch-dm/generated"):
+        tiny_atlas(tmp_path / f"{store}.zarr", (64, 64), 2)
     assert write_experiment(data, protocols, variants, plan) == 5
     with (tmp_path / "table.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -77,6 +80,7 @@ def test_one_table_of_all_experiments_with_what_is_missing(tmp_path: Path) -> No
     assert "Not measured yet: supp-m/tera-mind@phantom, supp-m/patch-dm." in text
     assert budget.note in text
     assert (tmp_path / "table.png").stat().st_size > 10_000
+    assert (tmp_path / "pictures.png").stat().st_size > 10_000
 
 
 def test_an_ablation_is_read_along_its_axes(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ import torch
 from numpy.typing import NDArray
 
 from teramind_data.errors import InputError
-from teramind_data.geometry import BIN_PX, Box, windows
+from teramind_data.geometry import Box, Window, tiles, windows
 from teramind_data.store import Brain
 from teramind_model.attention_matrix import gene_gene_attention
 from teramind_model.network import TeraMind
@@ -44,6 +44,9 @@ __all__ = [
 ]
 
 NETWORKS = ("trained", "untrained", "uniform")
+
+_PIECE_PATCHES = 64
+"""Patches read at once."""
 
 Floats = NDArray[np.float64]
 
@@ -108,32 +111,34 @@ def tissue_patches(
 ) -> NDArray[np.float32]:
     """Raw counts of patches that hold molecules, ``(b, S, n, g, g)``.
 
-    At most ``most``, drawn at random where there are more. Patches are those of the tile grid, windows those of
-    generation.
+    Patches are those of the tile grid, windows those of generation. Pieces of rows of patches are read in random order,
+    about as many patches from each, until there are ``most``; of a small brain all are taken.
 
     Raises InputError where there is none.
     """
-    found = list(_occupied(brain, config, channels))
+    pieces = list(_pieces(brain, config))
+    rng = np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, 0x70617463])))
+    share = max(1, -(-most // max(1, len(pieces))))
+    found: list[NDArray[np.float32]] = []
+    for number in rng.permutation(len(pieces)):
+        if len(found) >= most:
+            break
+        window, box = pieces[number]
+        row = brain.window_counts(window, box, channels)
+        patches = [p for p in np.split(row, row.shape[-1] // config.bins, axis=-1) if p.any()]
+        chosen = rng.permutation(len(patches))[: min(share, most - len(found))]
+        found += [patches[i].astype(np.float32) for i in chosen]
     if not found:
         raise InputError("brain has no patch with molecules", where=brain.url)
-    if len(found) > most:
-        rng = np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, 0x70617463])))
-        found = [found[i] for i in np.sort(rng.choice(len(found), most, replace=False))]
     return np.stack(found)
 
 
-def _occupied(
-    brain: Brain, config: NetworkConfig, channels: NDArray[np.int64]
-) -> Iterator[NDArray[np.float32]]:
-    g, (height, width) = config.bins, brain.canvas
-    whole = Box(0, height - height % config.patch, 0, width - width % config.patch)
+def _pieces(brain: Brain, config: NetworkConfig) -> Iterator[tuple[Window, Box]]:
+    """Windows and pieces of rows of whole patches that cover the brain."""
+    height, width = (size - size % config.patch for size in brain.canvas)
     for window in windows(brain.n_sections, config.gene_slices, config.image_slices):
-        for y in range(0, whole.y1, config.patch):
-            row = brain.window_counts(window, Box(y, y + config.patch, 0, whole.x1), channels)
-            for x in range(0, whole.x1 // BIN_PX, g):
-                patch = row[..., x : x + g]
-                if patch.any():
-                    yield patch.astype(np.float32)
+        for box in tiles(Box(0, height, 0, width), (config.patch, _PIECE_PATCHES * config.patch)):
+            yield window, box
 
 
 def measure(

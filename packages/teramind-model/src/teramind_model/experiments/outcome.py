@@ -6,9 +6,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from teramind_data.store import open_brain
 from teramind_model.experiments.ablation import AXES, DEFAULT_Z, Point, point_report, point_run, points
 from teramind_model.experiments.figures import axis_plot, score_plot
 from teramind_model.experiments.journal import Journal
+from teramind_model.experiments.pictures import busy_place, side_by_side
 from teramind_model.experiments.plan import Plan
 from teramind_model.experiments.protocols import (
     PATCHES_ALONE,
@@ -25,6 +27,8 @@ __all__ = ["ablation_rows", "experiment_rows", "write_ablation", "write_experime
 
 _CONDITIONS = {"generated": TRUE, "patches-alone": PATCHES_ALONE}
 _NO_GENES = "no genes"
+_SHOWN_PX = 192
+"""Edge of the places shown side by side."""
 
 _SHOWN = tuple(m for m in MEASURES if m.key not in ("psnr_sd", "ssim_sd", "area_sd", "nuclei"))
 
@@ -53,7 +57,7 @@ def experiment_rows(root: Path, protocols: Sequence[Protocol], variants: Sequenc
 def write_experiment(
     data: Data, protocols: Sequence[Protocol], variants: Sequence[Variant], plan: Plan
 ) -> int:
-    """Write ``table.csv``, ``table.md`` and ``table.png`` below the root; the number of rows.
+    """Write ``table.csv``, ``table.md``, ``table.png`` and ``pictures.png`` below the root; the number of rows.
 
     Rows of what has not been measured yet are left out, and named below the table.
     """
@@ -71,7 +75,23 @@ def write_experiment(
     write_text(data.root / "table.csv", csv_text([row.plain() for row in rows]))
     if rows:
         write_text(data.root / "table.png", score_plot(rows))
+        write_text(data.root / "pictures.png", _pictures(data, protocols, variants))
     return len(rows)
+
+
+def _pictures(data: Data, protocols: Sequence[Protocol], variants: Sequence[Variant]) -> bytes:
+    """The same place of each protocol's brain: real, and as each method that has been measured drew it."""
+    shown = []
+    for protocol in protocols:
+        folders = {v.label: variant_folder(data.root, protocol, v) for v in variants}
+        made = {label: folder for label, folder in folders.items() if (folder / "report").exists()}
+        if not made:
+            continue
+        real = open_brain(data.store(protocol.test))
+        brains = {label: open_brain(str(folder / "generated.zarr")) for label, folder in made.items()}
+        place = busy_place(real, _SHOWN_PX, data.budget.patch)
+        shown.append((f"{protocol.name}:", place, {"real": real, **brains}))
+    return side_by_side(shown)
 
 
 def ablation_rows(root: Path, protocol: Protocol, axis: str, of: Iterable[Point]) -> list[tuple[Point, Row]]:

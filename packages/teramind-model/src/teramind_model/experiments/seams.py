@@ -102,12 +102,11 @@ def brain_seams(brain: Brain, tissue: Brain, tile: int, shift: int = 0) -> dict[
     index = {section.name: section.index for section in tissue.sections}
     sums = {stain: SeamSums() for stain in brain.stains}
     for section in brain.sections:
-        counts = tissue.read("expression", index[section.name])
-        occupied = counts.any(axis=0)
         for own in tiles(Box.from_shape(brain.canvas), _BLOCK_PX):
             box = _with_neighbours(own, brain.canvas)
             covered = box.cover(BIN_PX).coarsen(BIN_PX)
-            wide = np.repeat(np.repeat(occupied[covered.slices], BIN_PX, 0), BIN_PX, 1)
+            occupied = tissue.read("expression", index[section.name], covered).any(axis=0)
+            wide = np.repeat(np.repeat(occupied, BIN_PX, 0), BIN_PX, 1)
             counted = wide[: box.height, : box.width]
             if not counted.any():
                 continue
