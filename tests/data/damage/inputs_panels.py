@@ -135,7 +135,10 @@ REGIONS = [
         "annotation of another canvas", labels(np.zeros((2, 9, 9), np.uint8)), "regions.tif", "does not fit"
     ),
     InputDamage(
-        "annotation of more sections", labels(np.zeros((5, 16, 16), np.uint8)), "regions.tif", "does not fit"
+        "annotation of more sections",
+        labels(np.zeros((5, 16, 16), np.uint8)),
+        "regions.tif",
+        "another number of pages",
     ),
     InputDamage(
         "annotation of fractions", labels(np.zeros((2, 16, 16), np.float32)), "regions.tif", "whole numbers"
