@@ -160,11 +160,12 @@ def load() -> None:
     import scipy.ndimage  # noqa: F401
     import zarrs  # noqa: F401
 
-    from teramind_data.ingest.kernels import affine_linear, nodes_linear
+    from teramind_data.ingest.kernels import affine_levels, nodes_levels
 
-    pixels, out = np.zeros((8, 8), np.uint16), np.zeros((4, 4), np.float32)
-    affine_linear(pixels, (0, 0), (8, 8), IDENTITY.matrix, (0, 0), out)
-    nodes_linear(pixels, (0, 0), (8, 8), np.zeros((2, 3, 3)), 4, (0, 0), (0, 0), out)
+    pixels, out = np.zeros((8, 8), np.uint16), np.zeros((4, 4), np.uint8)
+    window, place = (0.0, 1.0), (0, 4, 0, 4)
+    affine_levels(pixels, (0, 0), (8, 8), IDENTITY.matrix, (0, 0), window, out, place)
+    nodes_levels(pixels, (0, 0), (8, 8), np.zeros((2, 3, 3)), 4, (0, 0), window, out, place)
 
 
 def main() -> None:

@@ -24,7 +24,7 @@ FORWARD_TOLERANCE = 0.01  # image px: half of the 0.02 px promised, as nodes are
 INVERSE_TOLERANCE = 1e-4  # canvas px: a tenth of the 1e-3 px promised, for the same reason
 #: Spacings tried in order: px between exact evaluations, and between the nodes made from them by cubics, between which
 #: pixels are interpolated linearly. (Runs of 16 are what the kernel is best at.)
-_SPACINGS = ((64, 16), (64, 8), (32, 8), (16, 8))
+_SPACINGS = ((64, 32), (64, 16), (64, 8), (32, 8), (16, 8))
 _CLOSE = ((8, 8), (4, 4))  # in boxes up to ``SMALL_PX`` only
 SMALL_PX = 64
 _TILE = 1024  # px, edge of the pieces in which an inverse is tabulated

@@ -23,11 +23,16 @@ class Window:
     low: float
     high: float
 
+    @property
+    def scale(self) -> np.float32:
+        """Levels a count."""
+        return np.float32(255.0 / (self.high - self.low))
+
     def apply(self, counts: NDArray[Any]) -> NDArray[np.uint8]:
         """``round(255 (counts - low) / (high - low))``, clipped to uint8."""
         scaled = counts.astype(np.float32)
         scaled -= np.float32(self.low)
-        scaled *= np.float32(255.0 / (self.high - self.low))
+        scaled *= self.scale
         np.rint(scaled, out=scaled)
         return np.clip(scaled, 0, 255, out=scaled).astype(np.uint8)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from teramind_data.geometry import BIN_PX, Box, ceil_div, tiles
 from teramind_data.ingest.grids import SMALL_PX, Nodes, Tabulated, nodes_over
+from teramind_data.ingest.intensity import Window
 from teramind_data.ingest.slide import Slide
 from teramind_data.ingest.transforms import Affine, Points, Transform
 
@@ -76,16 +78,80 @@ def pull(slide: Slide, transform: Transform, box: Box, interpolation: str = "lin
     ``interpolation``: ``linear`` or ``cubic`` (spline of third order). Worked in strips of rows, so memory follows
     the box and not the slide.
     """
-    if max(box.shape) <= _BLOCK_ROWS:
-        return _pull_block(slide, transform, box, interpolation)
     out = np.zeros(box.shape, np.float32)
-    if blank(slide, transform, box, interpolation):
-        return out
-    for start in range(box.y0, box.y1, _BLOCK_ROWS):
-        for left in range(box.x0, box.x1, _BLOCK_ROWS):
-            part = Box(start, min(start + _BLOCK_ROWS, box.y1), left, min(left + _BLOCK_ROWS, box.x1))
-            out[part.shift(-box.y0, -box.x0).slices] = _pull_block(slide, transform, part, interpolation)
+    for part in _parts(slide, transform, box, interpolation):
+        out[part.box.shift(-box.y0, -box.x0).slices] = part.counts(interpolation)
     return out
+
+
+def pull_levels(
+    slide: Slide,
+    transform: Transform,
+    box: Box,
+    window: Window,
+    out: NDArray[np.uint8],
+    interpolation: str = "linear",
+) -> None:
+    """``window.apply(pull(...))`` into ``out (h, w)``, in one pass where the interpolation is linear."""
+    out[...] = window.apply(np.zeros((), np.float32)) if window.low < 0 else 0
+    for part in _parts(slide, transform, box, interpolation):
+        place = part.box.shift(-box.y0, -box.x0)
+        if interpolation == "linear" and part.way is not None:
+            part.levels(window, out, place)
+        else:
+            out[place.slices] = window.apply(part.counts(interpolation))
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A box of the canvas and the slide's ``pixels`` at ``source`` that it shows.
+
+    ``at``: slide coordinates ``(2, h, w)`` where ``way`` has no shorter form for them.
+    """
+
+    box: Box
+    pixels: NDArray[Any]
+    source: Box
+    shape: tuple[int, int]  # of the slide
+    way: Affine | Nodes | None
+    at: NDArray[np.float64] | None = None
+
+    def counts(self, interpolation: str) -> NDArray[np.float32]:
+        """The box in the slide's own counts."""
+        from teramind_data.ingest.kernels import affine_linear, nodes_linear
+
+        if interpolation != "linear" or self.way is None:
+            return _at_coordinates(self.pixels, self.source, self.shape, self._coordinates(), interpolation)
+        out = np.empty(self.box.shape, np.float32)
+        at, corner = (self.source.y0, self.source.x0), (self.box.y0, self.box.x0)
+        way = self.way
+        if isinstance(way, Affine):
+            affine_linear(self.pixels, at, self.shape, way.matrix, corner, out)
+        else:
+            nodes_linear(self.pixels, at, self.shape, way.values, way.step, way.first, corner, out)
+        return out
+
+    def levels(self, window: Window, out: NDArray[np.uint8], place: Box) -> None:
+        """The box through an intensity window, linearly, into ``out`` at ``place``."""
+        from teramind_data.ingest.kernels import affine_levels, nodes_levels
+
+        at, corner, way = (self.source.y0, self.source.x0), (self.box.y0, self.box.x0), self.way
+        scale = (float(window.low), float(window.scale))
+        where = (place.y0, place.y1, place.x0, place.x1)
+        if isinstance(way, Affine):
+            affine_levels(self.pixels, at, self.shape, way.matrix, corner, scale, out, where)
+        elif way is not None:
+            offset = (corner[0] - way.first[0], corner[1] - way.first[1])
+            nodes_levels(self.pixels, at, self.shape, way.values, way.step, offset, scale, out, where)
+
+    def _coordinates(self) -> NDArray[np.float64]:
+        if self.at is not None:
+            return self.at
+        if isinstance(self.way, Nodes):
+            return _interpolate(self.way, self.box)
+        if self.way is None:
+            raise ValueError("a part has coordinates or a way to them")
+        return _affine_coordinates(self.way, self.box)
 
 
 def blank(slide: Slide, transform: Transform, box: Box, interpolation: str = "linear") -> bool:
@@ -96,45 +162,36 @@ def blank(slide: Slide, transform: Transform, box: Box, interpolation: str = "li
     return source is None or slide.blank(source)
 
 
-def _pull_block(slide: Slide, transform: Transform, box: Box, interpolation: str) -> NDArray[np.float32]:
+def _parts(slide: Slide, transform: Transform, box: Box, interpolation: str) -> Iterator[_Part]:
+    """The parts of a canvas box that show anything of the slide; memory follows a part, not the box."""
+    if max(box.shape) > _BLOCK_ROWS:
+        if not blank(slide, transform, box, interpolation):
+            for part in tiles(box, _BLOCK_ROWS):
+                yield from _parts(slide, transform, part, interpolation)
+        return
     # An affine's extremes are at the corners, and an interpolated map's at its nodes.
-    nodes = None if isinstance(transform, Affine) else nodes_over(transform.forward, box)
-    if isinstance(transform, Affine):
-        reach = _corners(transform, box)
-    elif nodes is not None:
-        reach = nodes.values
+    way = transform if isinstance(transform, Affine) else nodes_over(transform.forward, box)
+    at = None
+    if isinstance(way, Affine):
+        reach = _corners(way, box)
+    elif way is not None:
+        reach = way.values
     elif max(box.shape) > SMALL_PX:
-        return _quartered(slide, transform, box, interpolation)
+        yield from _quartered(slide, transform, box, interpolation)
+        return
     else:
-        reach = _everywhere(transform, box)
+        reach = at = _everywhere(transform, box)
     source = _source_box(reach, slide.shape, _MARGIN[interpolation])
     if source is None:
-        return np.zeros(box.shape, np.float32)
+        return
     if source.area > _LARGEST_SOURCE and min(box.shape) > 1:
-        return _quartered(slide, transform, box, interpolation)
+        yield from _quartered(slide, transform, box, interpolation)
+        return
+    if slide.blank(source):
+        return
     pixels = slide.read(source)
-    if not pixels.max():  # many times quicker than any()
-        return np.zeros(box.shape, np.float32)
-    way = transform if isinstance(transform, Affine) else nodes
-    if interpolation == "linear" and way is not None:
-        return _linear(pixels, source, slide.shape, way, box)
-    at = coordinates(transform, box) if nodes is None else _interpolate(nodes, box)
-    return _at_coordinates(pixels, source, slide.shape, at, interpolation)
-
-
-def _linear(
-    pixels: NDArray[Any], source: Box, shape: tuple[int, int], way: Affine | Nodes, box: Box
-) -> NDArray[np.float32]:
-    """A box pulled from the slide's ``pixels`` at ``source`` in one pass."""
-    from teramind_data.ingest.kernels import affine_linear, nodes_linear
-
-    out = np.empty(box.shape, np.float32)
-    at, corner = (source.y0, source.x0), (box.y0, box.x0)
-    if isinstance(way, Affine):
-        affine_linear(pixels, at, shape, way.matrix, corner, out)
-    else:
-        nodes_linear(pixels, at, shape, way.values, way.step, way.first, corner, out)
-    return out
+    if pixels.max():  # many times quicker than any()
+        yield _Part(box, pixels, source, slide.shape, way, at)
 
 
 def _at_coordinates(
@@ -161,12 +218,10 @@ def _corners(transform: Affine, box: Box) -> NDArray[np.float64]:
     return xy[:, ::-1].T.reshape(2, 2, 2)
 
 
-def _quartered(slide: Slide, transform: Transform, box: Box, interpolation: str) -> NDArray[np.float32]:
-    """A box made of its quarters, where a registration makes it large on the slide or is rough."""
-    out = np.zeros(box.shape, np.float32)
+def _quartered(slide: Slide, transform: Transform, box: Box, interpolation: str) -> Iterator[_Part]:
+    """Of a box's quarters, where a registration makes it large on the slide or is rough."""
     for part in _quarters(box):
-        out[part.shift(-box.y0, -box.x0).slices] = _pull_block(slide, transform, part, interpolation)
-    return out
+        yield from _parts(slide, transform, part, interpolation)
 
 
 def _quarters(box: Box) -> Iterator[Box]:

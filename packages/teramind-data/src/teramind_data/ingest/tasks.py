@@ -23,7 +23,7 @@ from teramind_data.ingest.intensity import Histogram, Window
 from teramind_data.ingest.memory import TILE_CACHE, Limits, give_back_freed
 from teramind_data.ingest.plan import PlannedSection
 from teramind_data.ingest.raster import FileRows, Rows, strips
-from teramind_data.ingest.rasterize import bin_counts, blank, pull, sample
+from teramind_data.ingest.rasterize import bin_counts, pull_levels, sample
 from teramind_data.ingest.slide import Slide
 from teramind_data.ingest.spill import BLOCK_PX, Frame, LaidSection, SortedSection, Sorting, lay_down
 from teramind_data.ingest.tissue import Work
@@ -217,18 +217,11 @@ class WriteImages:
         """Write one shard."""
         z, box = unit
         section = self.sections[z]
-        out = np.zeros((len(self.windows), *box.shape), np.uint8)
+        out = np.empty((len(self.windows), *box.shape), np.uint8)
         slides = _slides(self.target.run, section)
         for channel, (stain, window) in enumerate(self.windows.items()):
             place = box.shift(*self.shift)
-            if window.low >= 0 and blank(slides[stain], section.to_image, place, self.interpolation):
-                continue
-            for part in tiles(box, _BLOCK):
-                counts = pull(slides[stain], section.to_image, part.shift(*self.shift), self.interpolation)
-                if counts.max() > 0:
-                    out[(channel, *part.shift(-box.y0, -box.x0).slices)] = window.apply(counts)
-                elif window.low < 0:
-                    out[(channel, *part.shift(-box.y0, -box.x0).slices)] = window.apply(counts[:1, :1])[0, 0]
+            pull_levels(slides[stain], section.to_image, place, window, out[channel], self.interpolation)
         self.target.writer("morphology").write("morphology", z, box, out)
 
 
