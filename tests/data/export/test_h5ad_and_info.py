@@ -64,7 +64,7 @@ def test_bins_of_one_section(small: Brain, tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_written_leaves_nothing(small: Brain, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no such level"):
+    with pytest.raises(InputError, match="no such level.*choose a finer one"):
         write_bins(small, tmp_path / "b.h5ad", level=7)
     (tmp_path / "there.h5ad").write_text("mine")
     with pytest.raises(OutputExistsError):

@@ -40,6 +40,13 @@ def fitted_psnr(found: np.ndarray, truth: np.ndarray) -> float:
     return psnr((columns @ best).reshape(truth.shape), truth)
 
 
+def test_what_ingest_returns_has_the_views(ingested: Brain) -> None:
+    import teramind_data
+
+    assert isinstance(ingested, teramind_data.Brain)
+    assert ingested.to_xarray()["morphology"].shape == ingested.morphology.shape
+
+
 @pytest.mark.parametrize("section", [0, 1])
 def test_expression_equals_the_truth(ingested: Brain, tiny: PhantomConfig, section: int) -> None:
     truth = section_truth(tiny, "A", section)

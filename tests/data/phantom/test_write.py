@@ -130,3 +130,8 @@ def test_command(tmp_path: Path) -> None:
     assert "--panels" in str(wrong.exception)
     assert not (tmp_path / "q").exists()
     assert "Example" in run.invoke(app, ["phantom", "--help"]).output
+
+
+def test_too_few_genes_are_said_of_the_genes() -> None:
+    with pytest.raises(InputError, match=r"option genes is out of range.*at least 33"):
+        PhantomConfig(genes=24, shared=16)

@@ -307,7 +307,13 @@ def write_bins(
     chosen = tuple(range(brain.n_sections)) if sections is None else tuple(sections)
     levels = brain.layout("expression").levels
     if not 0 <= level < len(levels):
-        raise InputError("no such level", f"{brain.url}, expression", f"0..{len(levels) - 1}", level)
+        raise InputError(
+            "no such level",
+            f"{brain.url}, expression",
+            f"0..{len(levels) - 1}",
+            level,
+            "Small canvases have few levels; choose a finer one (--level)",
+        )
     rows: list[_Bins] = []
     with _fresh_file(out, overwrite) as temporary, h5py.File(temporary, "w") as file:
         for section in chosen:

@@ -51,7 +51,9 @@ def _summary(store: str, brain: Brain) -> None:
     if brain.has_molecules:
         print(f"transcripts {brain.molecules.total:,}")
     tool = brain.provenance.get("tool", "unknown")
-    print(f"made by     {tool} from {len(brain.provenance.get('inputs', ()))} files")
+    # Of tiles an input is a whole folder.
+    files = sum(item.get("files", 1) for item in brain.provenance.get("inputs", ()))
+    print(f"made by     {tool} from {files:,} files")
 
 
 def _elements(brain: Brain) -> None:

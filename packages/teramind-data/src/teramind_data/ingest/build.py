@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from numpy.typing import NDArray
 
+from teramind_data.brain import Brain, open_brain
 from teramind_data.cell_elements import SectionCells, write_cells
 from teramind_data.errors import InputError, OutputExistsError, RemoteError, TeramindError
 from teramind_data.ingest import tasks
@@ -26,13 +27,11 @@ from teramind_data.ingest.quality import sections_with_quality
 from teramind_data.ingest.run import Runner, Serial, runner
 from teramind_data.ingest.scratch import scratch_folder
 from teramind_data.store import (
-    Brain,
     BrainSpec,
     BrainWriter,
     Section,
     create_brain,
     discard_store,
-    open_brain,
     resume_brain,
     store_state,
     tidy_store,
@@ -141,7 +140,7 @@ def _write(measured: Measured, run: _Run, fresh: bool) -> Brain:
         _write_labels(measured, writer, target, run)
         writer.set_sections(sections_with_quality(measured, writer.url, run.where, _known(run)))
         _write_elements(measured, run, writer.url)
-        return writer.finish()
+        return Brain(writer.finish())
     except RemoteError:
         # The input may well be good: what is there is continued by the next run.
         raise

@@ -69,6 +69,12 @@ class PhantomConfig:
         self._check("pixel_size_um", self.pixel_size_um, "a positive number", self.pixel_size_um > 0)
         self._check("spacing_um", self.spacing_um, "a positive number", self.spacing_um > 0)
         self._check(
+            "genes",
+            self.genes,
+            f"at least {len(MARKERS)} (the named markers)",
+            self.genes >= len(MARKERS),
+        )
+        self._check(
             "shared",
             self.shared,
             f"{len(MARKERS)} (the named markers) to {self.genes} (genes)",
