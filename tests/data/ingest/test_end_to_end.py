@@ -277,7 +277,7 @@ def test_bad_input_met_while_writing_leaves_nothing(
     def broken(*_: object) -> None:
         raise InputError("image is truncated or damaged", where="tile 3")
 
-    monkeypatch.setattr(tasks, "pull", broken)
+    monkeypatch.setattr(tasks, "pull_levels", broken)
     with pytest.raises(InputError):
         ingest(IngestConfig(raw=raw_brain, out=str(tmp_path / "A.zarr")))
     assert os.listdir(tmp_path) == []

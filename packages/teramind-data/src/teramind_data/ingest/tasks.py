@@ -278,6 +278,8 @@ class WriteTissue:
             row = [box for box in boxes if box.y0 == y0]
             band = np.zeros((row[0].height // BIN_PX, shape[1]), np.float32)
             for box in row:
+                if brain.blank("morphology", z, box):
+                    continue
                 for part in tiles(box, (_READ_ROWS, box.width)):
                     pixels = brain.read("morphology", z, part)[channel]
                     if pixels.any():

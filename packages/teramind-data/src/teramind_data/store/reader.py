@@ -331,6 +331,12 @@ class Brain:
                 )
             self._present.add(key)
 
+    def blank(self, name: str, z: int, box: Box) -> bool:
+        """Whether a box of a section is known, without reading it, to be all zeros: its shards are listed as empty."""
+        layout = self.layout(name)
+        empty = self._empty_ranges(layout, 0)
+        return all(in_ranges(empty, layout.linear(0, z, iy, ix)) for iy, ix in layout.levels[0].shards(box))
+
     def _empty_ranges(self, layout: ImageLayout, level: int) -> Ranges:
         name = (layout.image.path, level)
         if name not in self._empty:
