@@ -107,6 +107,9 @@ def test_empty_shards_are_listed_and_read_as_zeros(truth: Any, brain: Brain) -> 
     listed = json.loads((root / "zarr.json").read_text())["attributes"]["teramind"]["empty_shards"]
     assert listed == [[6, 6]]  # section 1, first of 2 x 3 shards
     assert not brain.read("morphology", 1, Box(0, 128, 0, 128)).any()
+    assert brain.blank("morphology", 1, Box(0, 128, 0, 128))
+    assert not brain.blank("morphology", 0, Box(0, 128, 0, 128))
+    assert not brain.blank("morphology", 1, Box.from_shape(brain.canvas))  # other shards hold something
 
 
 @pytest.mark.parametrize("name", ["morphology", "expression", "tissue"])
