@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import polars as pl
+import pytest
 
+from teramind_data.errors import PanelError
+from teramind_data.ingest import build
 from teramind_data.ingest.build import ingest
 from teramind_data.ingest.manifest import discover, write_manifest
 from teramind_data.ingest.plan import IngestConfig
@@ -76,6 +80,63 @@ def test_genes_that_are_missing_are_refused_unless_allowed_and_then_recorded(
     assert brain.panel.genes == ("Th", "Vglut2")
     assert brain.provenance["genes_missing"] == ["NoSuchGene"]
     assert int(np.asarray(brain.expression[1]).sum()) > 0, "the alias's molecules are there"
+
+
+def _is_read(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _asks_for(tmp_path: Path, *genes: str) -> Path:
+    panel = tmp_path / "panel.csv"
+    panel.write_text("\n".join(("gene", *genes, "")))
+    return panel
+
+
+def test_genes_that_no_table_lists_are_refused_before_transcripts_are_read(
+    raw_copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(build, "measure", _is_read)
+    config = IngestConfig(
+        raw=raw_copy, out=str(tmp_path / "A.zarr"), panel=_asks_for(tmp_path, "Th", "Sox99")
+    )
+    with pytest.raises(PanelError, match=r"panel\.csv.*found 1; missing Sox99"):
+        ingest(config)
+    with pytest.raises(KeyboardInterrupt):
+        ingest(replace(config, allow_missing=True))
+    assert "may lack" not in capsys.readouterr().err
+    _asks_for(tmp_path, "Sox99")
+    with pytest.raises(PanelError, match="of one species"):
+        ingest(replace(config, allow_missing=True))
+
+    # Without one of the tables it cannot be known: said at once, and reading goes on.
+    _asks_for(tmp_path, "Th", "Sox99")
+    first, second = sections(raw_copy)
+    (second / "cell_by_gene.csv").unlink()
+    with pytest.raises(KeyboardInterrupt):
+        ingest(config)
+    said = capsys.readouterr().err
+    assert "note: the brain may lack 1 genes of the panel: Sox99 (" in said
+    assert f"tells in {second.name})" in said
+    assert first.name not in said
+
+
+def test_a_gene_among_the_transcripts_only_is_not_refused(
+    raw_copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = sections(raw_copy)[1] / "detected_transcripts.csv"
+    rows = pl.read_csv(table)
+    last = pl.int_range(pl.len()) == pl.len() - 1
+    rows.with_columns(pl.when(last).then(pl.lit("Sox99")).otherwise("gene").alias("gene")).write_csv(table)
+    config = IngestConfig(
+        raw=raw_copy, out=str(tmp_path / "A.zarr"), panel=_asks_for(tmp_path, "Th", "Sox99")
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr(build, "measure", _is_read)
+        with pytest.raises(KeyboardInterrupt):
+            ingest(config)
+    assert "may lack" not in capsys.readouterr().err
+    _, brain = ingest(config)
+    assert int(np.asarray(brain.expression[1]).sum()) == 1
 
 
 def test_what_is_odd_about_a_brain_is_said(raw_copy: Path, run_command: Run) -> None:

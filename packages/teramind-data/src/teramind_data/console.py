@@ -15,7 +15,7 @@ from teramind_data.errors import TeramindError
 if TYPE_CHECKING:
     import typer
 
-__all__ = ["Advance", "progress", "run_cli"]
+__all__ = ["Advance", "note", "progress", "run_cli"]
 
 _PLAIN_INTERVAL_S = 5.0
 _INTERRUPTED = "error: interrupted"
@@ -67,6 +67,11 @@ def run_cli(app: typer.Typer, argv: Sequence[str] | None = None) -> NoReturn:
             print(_INTERRUPTED, file=sys.stderr)
         raise
     raise SystemExit(0)
+
+
+def note(text: str) -> None:
+    """Tell the person something on stderr, at once."""
+    print(f"note: {text}", file=sys.stderr, flush=True)
 
 
 def _was_interrupted(error: BaseException | None) -> bool:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from teramind_data.brain import Brain, open_brain
 from teramind_data.cell_elements import SectionCells, write_cells
+from teramind_data.console import note
 from teramind_data.errors import InputError, OutputExistsError, RemoteError, TeramindError
 from teramind_data.ingest import tasks
 from teramind_data.ingest.annotate import Annotation, WriteRegions, read_annotation
@@ -56,6 +57,8 @@ def ingest(config: IngestConfig) -> tuple[Outcome, Brain]:
         return "up to date", _same(config, plan)
     if state == "incomplete" and not config.overwrite:
         _check_key(config, plan, "output is an unfinished store of other inputs")
+    for doubt in plan.doubts:  # before the hours of reading, not after
+        note(doubt)
     with (
         scratch_folder(config.out, config.scratch) as folder,
         runner(config.workers, config.scheduler) as where,

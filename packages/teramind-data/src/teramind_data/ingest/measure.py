@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from teramind_data.console import progress
-from teramind_data.errors import InputError, PanelError
+from teramind_data.errors import InputError
 from teramind_data.geometry import Box, ceil_div
 from teramind_data.ingest import merscope
 from teramind_data.ingest.folds import check_fold
@@ -23,7 +23,7 @@ from teramind_data.ingest.plan import Plan
 from teramind_data.ingest.run import Runner
 from teramind_data.ingest.spill import Frame, LaidSection
 from teramind_data.ingest.tasks import MeasuredSection, MeasureSection, ReadTranscripts
-from teramind_data.panel import Panel, choose
+from teramind_data.panel import Panel
 
 CANVAS_STEP = 256
 RIM_PX = 2  # transcripts this little outside do not make the canvas a tile larger: registrations round
@@ -188,12 +188,8 @@ def _panel(plan: Plan, names: set[str]) -> tuple[Panel, tuple[str, ...]]:
     own = merscope.collect_panel(
         (merscope.table_genes(section.folder) for section in plan.sections), sorted(names), plan.aliases
     )
-    if plan.panel is None:
-        return own, ()
-    try:
-        return choose(own, plan.panel, plan.aliases, allow_missing=plan.config.allow_missing)
-    except PanelError as error:
-        raise PanelError(error.what, plan.config.panel, error.expected, error.found, error.remedy) from None
+    wanted = plan.wanted
+    return (own, ()) if wanted is None else wanted.choose(own)
 
 
 def _windows(plan: Plan, sections: tuple[MeasuredSection, ...]) -> dict[str, Window]:

@@ -17,6 +17,7 @@ from teramind_data.ingest import merscope
 from teramind_data.ingest.annotation_entries import AtlasEntry
 from teramind_data.ingest.atlas import check_volume
 from teramind_data.ingest.cell_files import CellFiles, find_cells
+from teramind_data.ingest.genes_wanted import Wanted, foresee
 from teramind_data.ingest.images import ImageSource
 from teramind_data.ingest.images.source import size_and_hash
 from teramind_data.ingest.manifest import (
@@ -105,7 +106,10 @@ class InputFile:
 
 @dataclass(frozen=True)
 class Plan:
-    """A checked brain, ready to be read."""
+    """A checked brain, ready to be read.
+
+    notes: lines for the store to keep. doubts: lines for the person who waits, on what reading may yet refuse.
+    """
 
     config: IngestConfig
     manifest: Manifest
@@ -117,6 +121,12 @@ class Plan:
     aliases: Mapping[str, str]
     inputs: tuple[InputFile, ...]
     notes: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
+
+    @property
+    def wanted(self) -> Wanted | None:
+        """The genes asked for; None for all there are."""
+        return _wanted(self.config, self.panel, self.aliases)
 
     @property
     def key(self) -> str:
@@ -136,7 +146,8 @@ def make_plan(config: IngestConfig) -> Plan:
     """Find and check every input of a brain.
 
     Raises a TeramindError, one line naming the file, for anything missing, unreadable or contradictory. Reads headers,
-    schemas and hashes, not yet the transcripts' rows or the images' pixels.
+    schemas and hashes, not yet the transcripts' rows (some of them where a panel is asked for that the gene tables do
+    not cover) or the images' pixels.
     """
     manifest = _manifest(config)
     folders = [
@@ -145,6 +156,10 @@ def make_plan(config: IngestConfig) -> Plan:
     ]
     for folder in folders:
         merscope.scan_transcripts(folder.transcript_source)
+    panel = None if config.panel is None else load_panel(config.panel)
+    aliases = ALIASES if config.aliases is None else read_aliases(config.aliases)
+    wanted = _wanted(config, panel, aliases)
+    doubts = () if wanted is None else foresee(folders, wanted)
     stains = _stains(manifest, folders)
     _check_windows(manifest, stains)
     pixel = manifest.pixel_size_um or _pixel_size(folders)
@@ -157,10 +172,11 @@ def make_plan(config: IngestConfig) -> Plan:
         origin_um=manifest.origin_um or (0.0, 0.0),
         stains=stains,
         sections=sections,
-        panel=None if config.panel is None else load_panel(config.panel),
-        aliases=ALIASES if config.aliases is None else read_aliases(config.aliases),
+        panel=panel,
+        aliases=aliases,
         inputs=_inputs(config.raw, sections, annotation),
         notes=(*_stains_left_out(folders, stains), *_links_out(sections)),
+        doubts=doubts,
     )
 
 
@@ -180,6 +196,12 @@ def load_panel(path: str | Path) -> Panel:
             raise InputError("store has no panel", where=text, remedy="Give an atlas store or a CSV")
         return panel
     return read_panel(text)
+
+
+def _wanted(config: IngestConfig, panel: Panel | None, aliases: Mapping[str, str]) -> Wanted | None:
+    if panel is None or config.panel is None:
+        return None
+    return Wanted(panel, config.panel, aliases, config.allow_missing)
 
 
 def _manifest(config: IngestConfig) -> Manifest:
