@@ -19,8 +19,9 @@ from teramind_model.checkpoint import ModelInfo, save_checkpoint
 from teramind_model.diffusion.ddim import OUTSIDE, ddim_steps, sample_canvas, to_uint8
 from teramind_model.diffusion.noise import start_noise
 from teramind_model.generate import GenerateConfig, RunOptions, Source, generate
-from teramind_model.generate.budget import check_memory, window_memory
+from teramind_model.generate.budget import Work, check_memory, unit_memory, window_memory
 from teramind_model.generate.config import parse_memory, parse_roi, parse_sections
+from teramind_model.generate.units import Layout, choose_strip
 from teramind_model.network import NetworkConfig, TeraMind
 from tests.model.tiny import ATLAS_GENES, GENES, PIXEL_UM, tiny_atlas, tiny_source
 
@@ -94,8 +95,26 @@ def noise(sections: list[int], box: Box, seed: int = 0) -> torch.Tensor:
     return torch.from_numpy(start_noise(seed, sections, [0, 1], box)).flatten(0, 1)
 
 
-def test_store_equals_the_sampler_by_hand(atlas: Brain, source: Source, tmp_path: Path) -> None:
-    made = make(atlas, tmp_path / "g.zarr", source)
+STRAIGHTFORWARD = RunOptions(engine="straightforward")
+
+
+def strips_of_one_band(source: Source, canvas: tuple[int, int], batch: int) -> RunOptions:
+    """Options whose memory does for strips of one band, and no wider."""
+    network = source.network
+    assert isinstance(network, NetworkConfig)
+    layout = Layout(Box.from_shape(canvas).coarsen(32), 32, 64)
+    work = Work(network, network.genes, network.gene_slices, STEPS, batch)
+    options = RunOptions(batch=batch, memory=unit_memory(work, 2, layout.region.width, layout.band))
+    assert choose_strip(work, layout, options.memory) == 1
+    assert len(list(layout.strips(1))) == 2
+    return options
+
+
+@pytest.mark.parametrize("kind", ["straightforward", "one strip", "two strips"])
+def test_store_equals_the_sampler_by_hand(atlas: Brain, source: Source, tmp_path: Path, kind: str) -> None:
+    run = STRAIGHTFORWARD if kind == "straightforward" else RunOptions()
+    run = strips_of_one_band(source, atlas.canvas, 3) if kind == "two strips" else run
+    made = make(atlas, tmp_path / "g.zarr", source, run=run)
     whole = Box.from_shape(atlas.canvas)
     for first in (0, 2):
         counts = counts_by_hand(atlas, [first - 1, first, first + 1, first + 2], whole.coarsen(BIN_PX), 1)
@@ -104,7 +123,13 @@ def test_store_equals_the_sampler_by_hand(atlas: Brain, source: Source, tmp_path
         for slot in range(2):
             # Section 3 does not exist: the last window's surplus slice is discarded.
             if first + slot < atlas.n_sections:
-                np.testing.assert_array_equal(made.read("morphology", first + slot), expected[:, slot])
+                image = made.read("morphology", first + slot)
+                if run.engine == "straightforward":
+                    np.testing.assert_array_equal(image, expected[:, slot])
+                # A difference in the last bits may fall on the border between two grey levels.
+                difference = np.abs(image.astype(int) - expected[:, slot])
+                assert difference.max() <= 1
+                assert (difference > 0).mean() < 1e-3
     assert ((expected > 0) & (expected < 255)).mean() > 0.02, "all saturated: the comparison would be weak"
 
 
@@ -191,7 +216,7 @@ def test_restart_equals_the_straight_run(
     from teramind_model.generate import sampling
 
     straight, stopped = tmp_path / "straight.zarr", tmp_path / "stopped.zarr"
-    make(atlas, straight, source)
+    make(atlas, straight, source, run=STRAIGHTFORWARD)
     made: list[int] = []
 
     def counting(original: object, limit: int) -> object:
@@ -206,12 +231,12 @@ def test_restart_equals_the_straight_run(
     original = sampling.Sampler.window
     monkeypatch.setattr(sampling.Sampler, "window", counting(original, 1))
     with pytest.raises(KeyboardInterrupt):
-        make(atlas, stopped, source)
+        make(atlas, stopped, source, run=STRAIGHTFORWARD)
     assert store_state(stopped) == "incomplete"
     with pytest.raises(OutputExistsError, match="another seed"):
-        make(atlas, stopped, source, seed=9)
+        make(atlas, stopped, source, run=STRAIGHTFORWARD, seed=9)
     monkeypatch.setattr(sampling.Sampler, "window", counting(original, 99))
-    make(atlas, stopped, source)
+    make(atlas, stopped, source, run=STRAIGHTFORWARD)
     assert made == [0, 1], "the finished window was made again"
     assert arrays(stopped) == arrays(straight)
 
@@ -243,6 +268,44 @@ def test_stopped_at_any_write_it_resumes(
     make(atlas, stopped, source, **options)
     assert store_state(stopped) == "complete"
     assert arrays(stopped) == arrays(straight)
+
+
+@pytest.mark.parametrize("strips_wanted", [1, 2])
+def test_a_wavefront_stopped_goes_on_at_its_unfinished_shards(
+    source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, strips_wanted: int
+) -> None:
+    """The same bytes, each shard written once, and no more network work than the unfinished bands and their lead-in."""
+    from teramind_data.store import BrainWriter
+    from teramind_model.generate import strips
+
+    tall = tiny_atlas(tmp_path / "tall.zarr", canvas=(64 * 5, 128), sections=2)
+    run = RunOptions(batch=4) if strips_wanted == 1 else strips_of_one_band(source, tall.canvas, 4)
+    straight, stopped = tmp_path / "straight.zarr", tmp_path / "stopped.zarr"
+    whole = make(tall, straight, source, run=run).provenance["run"]
+    assert whole["shards_written"] == 2 * 5 * 2
+    original, written = BrainWriter.write, 0
+
+    def failing(self: BrainWriter, name: str, *arguments: object) -> object:
+        nonlocal written
+        written += name == "morphology"
+        if written == 8:
+            raise KeyboardInterrupt
+        return original(self, name, *arguments)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(strips.BrainWriter, "write", failing)
+        with pytest.raises(KeyboardInterrupt):
+            make(tall, stopped, source, run=run)
+    again = make(tall, stopped, source, run=run).provenance["run"]
+    assert again["shards_written"] == whole["shards_written"] - 7
+    assert again["tile_steps"] < whole["tile_steps"]
+    assert arrays(stopped) == arrays(straight)
+
+
+def test_another_batch_is_another_request(atlas: Brain, source: Source, tmp_path: Path) -> None:
+    make(atlas, tmp_path / "g.zarr", source)
+    with pytest.raises(OutputExistsError, match="another plan"):
+        make(atlas, tmp_path / "g.zarr", source, run=RunOptions(batch=5))
 
 
 def test_bfloat16_is_near(atlas: Brain, source: Source, tmp_path: Path) -> None:
@@ -420,6 +483,7 @@ _MEASURE = """
 import sys
 from pathlib import Path
 import torch
+from teramind_model.generate.units import Layout, choose_strip
 from teramind_model.network import NetworkConfig, TeraMind
 from teramind_model.diffusion.ddim import sample_canvas
 

@@ -50,7 +50,11 @@ def command(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     precision: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
     threads: Annotated[int | None, typer.Option(help="CPU threads; torch's choice by default.")] = None,
-    memory: Annotated[str, typer.Option(help="What a window may take; refused before any work.")] = "4GiB",
+    memory: Annotated[
+        str, typer.Option(help="What the work may take; more is refused before it begins.")
+    ] = "4GiB",
+    engine: Annotated[str, typer.Option(help="wavefront or straightforward.")] = "wavefront",
+    batch: Annotated[int, typer.Option(help="Tiles a batch of the wavefront.")] = 16,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the store at OUT.")] = False,
 ) -> None:
     """Parse, run, and say where the result is."""
@@ -82,7 +86,15 @@ def command(
         control=control,
         control_tile=shuffle_tile,
         strata=strata,
-        run=RunOptions(device, precision, threads, parse_memory(memory), overwrite),  # type: ignore[arg-type]
+        run=RunOptions(
+            device,
+            precision,  # type: ignore[arg-type]
+            threads,
+            parse_memory(memory),
+            overwrite,
+            engine,  # type: ignore[arg-type]
+            batch,
+        ),
     )
     from teramind_model.generate.run import generate
 

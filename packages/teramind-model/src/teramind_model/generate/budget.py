@@ -1,4 +1,4 @@
-"""What the straightforward sampler needs to hold a window, and the refusal of what does not fit."""
+"""What the samplers need to hold, and the refusal of what does not fit."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from teramind_data.errors import InputError
 from teramind_data.geometry import BIN_PX, Box
 from teramind_model.methods.protocol import NetworkShape
 from teramind_model.network.config import NetworkConfig
+from teramind_model.network.unet import UNetShape
 
-__all__ = ["WindowMemory", "check_memory", "window_memory"]
+__all__ = ["WindowMemory", "Work", "check_memory", "check_unit", "unit_memory", "window_memory"]
 
 _FLOAT = 4
 _CANVASES = 8
@@ -90,6 +91,47 @@ def check_memory(network: NetworkShape, box: Box, limit: int) -> WindowMemory:
             remedy=remedy,
         )
     return need
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a wavefront does: its network, counts of which genes, how many steps, how many places a batch."""
+
+    network: UNetShape
+    genes: int
+    gene_slices: int
+    steps: int
+    batch: int
+
+
+def unit_memory(work: Work, strip: int, region: int, band: int) -> int:
+    """Estimate in bytes for a strip of ``strip`` tiles of a region ``region`` tiles wide, float32, weights not counted.
+
+    Rows of skips (one a step kept, one a step just made), gene features of 2 N rows, rows of x, counts of two bands of
+    256 px, and the output's band of ``band`` px.
+    """
+    network, steps = work.network, work.steps
+    patch, depth = network.patch, network.image_slices
+    widths = [min(strip + 2 * (steps - 1 - s), region) + 1 for s in range(steps)]
+    a_patch = sum(
+        channels * (patch // 8 << index) ** 2 for index, channels in enumerate(network.gene_channels)
+    )
+    skips = sum(
+        width * (patch >> level) ** 2 * (3 if level else 4) for level, width in enumerate(network.widths)
+    )
+    places = work.batch * (
+        _ROW_FACTOR * skips + 12 * (2 * network.channels + network.gene_channels[-1]) * patch**2
+    )
+    features = sum(widths[:1]) * (2 * steps + 1) * a_patch
+    rows_of_x = 3 * sum(widths) * network.stains * patch**2
+    bins = (widths[0] * patch // BIN_PX) * (3 * 256 // BIN_PX) * work.genes * work.gene_slices
+    output = network.stains * depth * band * strip * patch
+    return _FLOAT * depth * (2 * sum(widths) * skips + places + features + rows_of_x) + 2 * bins + output
+
+
+def check_unit(size: int, *, up: bool = False) -> str:
+    """Bytes as people write them, rounded up where asked."""
+    return _gib(size, up=up)
 
 
 def _gib(size: int, *, up: bool = False) -> str:

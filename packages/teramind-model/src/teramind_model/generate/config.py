@@ -11,6 +11,7 @@ from teramind_data.geometry import Box
 
 __all__ = [
     "Control",
+    "Engine",
     "GenerateConfig",
     "Precision",
     "RunOptions",
@@ -21,6 +22,7 @@ __all__ = [
 
 Control = Literal["none", "shuffled", "neighbour"]
 Precision = Literal["float32", "bfloat16"]
+Engine = Literal["wavefront", "straightforward"]
 
 GIB = 1 << 30
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": GIB, "t": 1 << 40}
@@ -36,6 +38,10 @@ class RunOptions:
         threads: of the CPU; torch's own choice where None.
         memory: bytes that a window may take (see ``teramind_model.generate.budget``).
         overwrite: replace a store that is there already.
+        engine: ``wavefront``: rows flow through all steps at once, memory does not grow with the height;
+            ``straightforward``: one step of the whole canvas after the other. The same to rounding.
+        batch: places of the wavefront's batches. Kernels round differently for other shapes, so it is part of what
+            decides the bytes.
     """
 
     device: str = "auto"
@@ -43,8 +49,14 @@ class RunOptions:
     threads: int | None = None
     memory: int = 4 * GIB
     overwrite: bool = False
+    engine: Engine = "wavefront"
+    batch: int = 16
 
     def __post_init__(self) -> None:
+        if self.engine not in get_args(Engine):
+            raise InputError("unknown engine", expected=" or ".join(get_args(Engine)), found=self.engine)
+        if self.batch < 1:
+            raise InputError("batch must be positive", expected=">= 1", found=self.batch)
         if self.precision not in get_args(Precision):
             raise InputError(
                 "unknown precision", expected=" or ".join(get_args(Precision)), found=self.precision

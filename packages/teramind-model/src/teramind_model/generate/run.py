@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from typing import Any
 
@@ -19,11 +19,14 @@ from teramind_data.geometry import Box, Window, windows
 from teramind_data.store import Brain, BrainSpec, BrainWriter, Section, open_brain
 from teramind_model.controls import CountsSource, MeasuredCounts, NeighbourCounts, shuffle_counts
 from teramind_model.diffusion.ddim import ddim_steps
-from teramind_model.generate.budget import check_memory
+from teramind_model.generate.budget import Work, check_memory
 from teramind_model.generate.config import GenerateConfig
 from teramind_model.generate.output import atlas_identity, begin, decide, software_versions
 from teramind_model.generate.sampling import Sampler
 from teramind_model.generate.source import Source, load_source, pick_device
+from teramind_model.generate.strips import Done, Strips
+from teramind_model.generate.units import Layout, choose_strip, tile_steps, units
+from teramind_model.network.unet import PatchUNet
 
 __all__ = ["generate"]
 
@@ -60,7 +63,7 @@ def generate(config: GenerateConfig, source: Source | None = None, *, say: Say =
     source.check_pixel_size(atlas)
     genes = source.gene_positions(atlas)
     job = _plan(config, source, atlas)
-    check_memory(source.network, job.tiles, config.run.memory)
+    strip = _fits(config, source, atlas, job)
     request = _request(config, source, atlas, job, device)
     decision = decide(config.out, request, overwrite=config.run.overwrite)
     if decision == "up to date":
@@ -71,11 +74,14 @@ def generate(config: GenerateConfig, source: Source | None = None, *, say: Say =
     provenance = _provenance(config, source, atlas, request, counts)
     spec = _spec(source, atlas, job, provenance)
     writer = begin(decision, config.out, spec, atlas, job.first, overwrite=config.run.overwrite)
-    sampler = Sampler(
-        source, counts, job.tiles, atlas.canvas, config.steps, config.seed, config.run.precision
-    )
-    made = _run_windows(writer, sampler, job, decision == "resume", say)
-    run = {"wall_time_s": round(time.monotonic() - began, 3), "windows": made, "device": device}
+    if strip is None:
+        sampler = Sampler(
+            source, counts, job.tiles, atlas.canvas, config.steps, config.seed, config.run.precision
+        )
+        made: dict[str, Any] = {"windows": _run_windows(writer, sampler, job, decision == "resume", say)}
+    else:
+        made = asdict(_run_units(writer, _strips(config, source, atlas, job, counts), job, strip, say))
+    run = {"wall_time_s": round(time.monotonic() - began, 3), **made, "device": device}
     writer.set_provenance({**provenance, "run": {**run, "threads": torch.get_num_threads()}})
     _write_table(writer, say)
     return writer.finish()
@@ -117,6 +123,60 @@ def _plan(config: GenerateConfig, source: Source, atlas: Brain) -> _Job:
     return _Job(first, end, chosen, tiles, inside)
 
 
+def _layout(source: Source, atlas: Brain, job: _Job) -> Layout:
+    patch = source.network.patch
+    return Layout(job.tiles.coarsen(patch), patch, atlas.spec.shard_px)
+
+
+def _fits(config: GenerateConfig, source: Source, atlas: Brain, job: _Job) -> int | None:
+    """Width of the wavefront's strips, in bands; None for the straightforward sampler.
+
+    Raises:
+        InputError: where the work does not fit the memory.
+    """
+    if config.run.engine == "straightforward" or not isinstance(source.model, PatchUNet):
+        check_memory(source.network, job.tiles, config.run.memory)
+        return None
+    network = source.network
+    work = Work(source.model.config, network.genes, network.gene_slices, config.steps, config.run.batch)
+    return choose_strip(work, _layout(source, atlas, job), config.run.memory)
+
+
+def _strips(config: GenerateConfig, source: Source, atlas: Brain, job: _Job, counts: CountsSource) -> Strips:
+    return Strips(
+        source=source,
+        counts=counts,
+        steps=ddim_steps(config.steps),
+        seed=config.seed,
+        layout=_layout(source, atlas, job),
+        canvas=atlas.canvas,
+        first=job.first,
+        end=job.end,
+        batch=config.run.batch,
+        precision=config.run.precision,
+    )
+
+
+def _run_units(writer: BrainWriter, strips: Strips, job: _Job, strip: int, say: Say) -> Done:
+    """Make and write all units that are not wholly written."""
+    every = units(job.windows, strips.layout, strip)
+    todo = [unit for unit in every if strips.shards(writer, unit)]
+    if len(todo) < len(every):
+        say(f"{writer.url}: resuming, {len(every) - len(todo)} of {len(every)} units are there")
+    region = strips.layout.region
+    rows = range(region.y0, region.y1)
+    total = sum(tile_steps(unit.target(rows), region, len(strips.steps)) for unit in todo)
+    done = Done()
+    with progress(total, "generate", "tile-steps") as advance:
+        for unit in todo:
+            strips.run(writer, unit, done, advance)
+    say(
+        f"{writer.url}: {len(todo)} units, {done.tile_steps:,} tile-steps; "
+        f"{done.bins_read:,} gene bins read, {done.shards_written:,} shards written"
+    )
+    return done
+
+
 def _request(config: GenerateConfig, source: Source, atlas: Brain, job: _Job, device: str) -> dict[str, Any]:
     """All that decides the bytes of the result; threads apart, which only round differently."""
     control: dict[str, Any] = {"kind": config.control}
@@ -133,6 +193,7 @@ def _request(config: GenerateConfig, source: Source, atlas: Brain, job: _Job, de
         "control": control,
         "precision": config.run.precision,
         "device": device.split(":")[0],
+        "plan": {"engine": config.run.engine, "batch": config.run.batch},
     }
 
 
@@ -155,7 +216,7 @@ def _provenance(
         "atlas": atlas_identity(atlas),
         "seed": config.seed,
         "steps": config.steps,
-        "sampler": {"name": "ddim", "eta": 0, "engine": "straightforward", "method": source.method.name},
+        "sampler": {"name": "ddim", "eta": 0, "engine": config.run.engine, "method": source.method.name},
         "control": counts.provenance(),
         "software": software_versions(),
     }

@@ -17,7 +17,7 @@ from teramind_model.diffusion.noise import start_noise
 from teramind_model.generate.source import Source
 from teramind_model.methods.canvas import denoise_canvas
 
-__all__ = ["Sampler"]
+__all__ = ["Sampler", "autocast"]
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Sampler:
         counts = torch.from_numpy(self.counts.window_counts(window, surroundings).astype(np.float32))
         noise = start_noise(self.seed, window.image, range(network.stains), self.tiles)
         x_T = torch.from_numpy(noise).flatten(0, 1)
-        with self._autocast(device.type):
+        with autocast(device.type, self.precision):
             x = denoise_canvas(
                 source.method,
                 network,
@@ -75,7 +75,9 @@ class Sampler:
         image = to_uint8(x[..., :height, :width]).unflatten(0, (network.stains, network.image_slices))
         return image.cpu().numpy()
 
-    def _autocast(self, device: str) -> AbstractContextManager[object]:
-        if self.precision == "float32":
-            return nullcontext()
-        return torch.autocast(device, dtype=getattr(torch, self.precision))
+
+def autocast(device: str, precision: str) -> AbstractContextManager[object]:
+    """What runs the network in a precision: ``float32`` as it is, others under torch's autocast."""
+    if precision == "float32":
+        return nullcontext()
+    return torch.autocast(device, dtype=getattr(torch, precision))

@@ -3,7 +3,7 @@
 A tile row at step s + 1 needs the rows above, at and below it at step s. At wave w, step s handles tile row w - 2s:
 what it needs was made in the wave before, so all steps of a wave are independent and share batches, each patch with its
 own t. A row of patches is encoded once a step and its skips wait one wave for the row below; gene features are computed
-once and live until the last step has passed. A few rows of each step are all that is held, whatever the canvas's height.
+once and live until the last step has passed. A few rows of each step are all that is held, however high the canvas.
 
 A part of the canvas (a strip, a restart further down) computes at step s what the later steps will need of it: the part
 grown by N - 1 - s tiles. Batches keep one shape, idle places included: kernels round differently for other shapes.

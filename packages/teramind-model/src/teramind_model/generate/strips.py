@@ -1,0 +1,130 @@
+"""Running units into a store: rows collected into bands of whole shards, each shard written once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from teramind_data.geometry import Box, ceil_div
+from teramind_data.store import BrainWriter
+from teramind_model.controls import CountsSource
+from teramind_model.diffusion.ddim import DDIMStep, to_uint8
+from teramind_model.generate.rows import StoreRows
+from teramind_model.generate.sampling import autocast
+from teramind_model.generate.source import Source
+from teramind_model.generate.units import Layout, Unit
+from teramind_model.generate.wavefront import Wavefront
+from teramind_model.network.unet import PatchUNet
+
+__all__ = ["Done", "Strips"]
+
+
+@dataclass
+class Done:
+    """What a run read, asked of the network, and wrote."""
+
+    bins_read: int = 0
+    tile_steps: int = 0
+    shards_written: int = 0
+
+
+@dataclass(frozen=True)
+class Strips:
+    """What all units of a run share. ``first`` .. ``end`` are the atlas's sections that the store holds."""
+
+    source: Source
+    counts: CountsSource
+    steps: tuple[DDIMStep, ...]
+    seed: int
+    layout: Layout
+    canvas: tuple[int, int]
+    first: int
+    end: int
+    batch: int
+    precision: str
+
+    def shards(self, writer: BrainWriter, unit: Unit) -> list[tuple[int, Box]]:
+        """Shards of the unit's sections and columns that are not written yet: section of the store, box in pixels."""
+        sections = {z - self.first for z in unit.window.image if self.first <= z < self.end}
+        edge = self.layout.band
+        # The first and last strips also own what lies left and right of the region.
+        x0 = 0 if unit.columns.start == self.layout.region.x0 else self._pixel(unit.columns.start)
+        x1 = None if unit.columns.stop == self.layout.region.x1 else self._pixel(unit.columns.stop)
+        assert x0 % edge == 0
+        return [
+            (z, box)
+            for z, box in writer.pending("morphology")
+            if z in sections and box.x0 >= x0 and (x1 is None or box.x0 < x1)
+        ]
+
+    def run(self, writer: BrainWriter, unit: Unit, done: Done, advance: Callable[[int], None]) -> None:
+        """Make and write what of a unit is not written yet."""
+        pending = self.shards(writer, unit)
+        region, patch = self.layout.region, self.layout.patch
+        pixels = region.refine(patch)
+        touched = [(z, box) for z, box in pending if box.intersect(pixels) is not None]
+        for z, box in pending:
+            if (z, box) not in touched:
+                black = np.zeros((len(self.source.stains), *box.shape), np.uint8)
+                self._write(writer, z, box, black, done)
+        if not touched:
+            return
+        edge = self.layout.band_tiles
+        top = min(box.y0 for _, box in touched) // self.layout.band * edge
+        bottom = ceil_div(max(box.y1 for _, box in touched), self.layout.band) * edge
+        rows = range(max(region.y0, top), min(region.y1, bottom))
+        by_band: dict[int, list[tuple[int, Box]]] = {}
+        for z, box in touched:
+            by_band.setdefault(box.y0 // self.layout.band, []).append((z, box))
+        for band, image in self._bands(unit, rows, done, advance):
+            for z, box in by_band.get(band, ()):
+                slot = unit.window.image.index(z + self.first)
+                self._write(writer, z, box, self._cut(image[:, slot], band, unit, box), done)
+
+    def _bands(
+        self, unit: Unit, rows: range, done: Done, advance: Callable[[int], None]
+    ) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+        """``(band, image (stains, Z, band px, strip px))`` as their last rows are finished."""
+        model = self.source.model
+        assert isinstance(model, PatchUNet)
+        shape, patch, edge = model.config, self.layout.patch, self.layout.band_tiles
+        reader = StoreRows(self.counts, unit.window, shape, self.seed)
+        target = unit.target(rows)
+        wavefront = Wavefront(model, reader, self.steps, target, self.layout.region, self.canvas, self.batch)
+        size = (shape.stains, shape.image_slices, self.layout.band, len(unit.columns) * patch)
+        image = np.zeros(size, np.uint8)
+        counted = 0
+        with autocast(next(model.parameters()).device.type, self.precision):
+            for row, x in wavefront.rows():
+                y = row % edge * patch
+                made = to_uint8(x).unflatten(0, (shape.stains, shape.image_slices))
+                image[:, :, y : y + patch] = made.to("cpu", torch.uint8).numpy()
+                advance(wavefront.calls.decoded - counted)
+                done.tile_steps += wavefront.calls.decoded - counted
+                counted = wavefront.calls.decoded
+                if row + 1 == target.y1 or (row + 1) % edge == 0:
+                    yield row // edge, image
+                    image = np.zeros(size, np.uint8)
+        done.bins_read += reader.bins_read
+
+    def _cut(self, image: NDArray[np.uint8], band: int, unit: Unit, box: Box) -> NDArray[np.uint8]:
+        """A shard's block ``(stains, h, w)`` of a band's image, black outside the region and the canvas."""
+        height, width = image.shape[-2:]
+        there = Box.from_shape((height, width), (band * self.layout.band, self._pixel(unit.columns.start)))
+        block = np.zeros((image.shape[0], *box.shape), np.uint8)
+        common = there.intersect(box)
+        if common is not None:
+            into = common.shift(-box.y0, -box.x0).slices
+            block[(..., *into)] = image[(..., *common.shift(-there.y0, -there.x0).slices)]
+        return block
+
+    def _write(self, writer: BrainWriter, z: int, box: Box, block: NDArray[np.uint8], done: Done) -> None:
+        writer.write("morphology", z, box, block)
+        done.shards_written += 1
+
+    def _pixel(self, column: int) -> int:
+        return column * self.layout.patch

@@ -1,0 +1,88 @@
+"""A generation cut into units: one strip of columns of one window, which owns whole shards and shares nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import lcm
+
+from teramind_data.errors import InputError
+from teramind_data.geometry import Box, Window, ceil_div
+from teramind_model.generate.budget import Work, check_unit, unit_memory
+from teramind_model.generate.wavefront import needed
+
+__all__ = ["Layout", "Unit", "choose_strip", "units"]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where things lie. ``region``: tiles to make, in tile units of ``patch`` pixels; ``band``: edge in pixels of
+    squares that are whole tiles and whole shards."""
+
+    region: Box
+    patch: int
+    shard: int
+
+    @property
+    def band(self) -> int:
+        """Least common multiple of tile and shard."""
+        return lcm(self.patch, self.shard)
+
+    @property
+    def band_tiles(self) -> int:
+        """Edge of a band in tiles."""
+        return self.band // self.patch
+
+    def strips(self, width: int) -> Iterator[range]:
+        """Columns of tiles, cut at multiples of ``width`` bands."""
+        edge = width * self.band_tiles
+        first, last = self.region.x0 // edge, ceil_div(self.region.x1, edge)
+        for strip in range(first, last):
+            yield range(max(self.region.x0, strip * edge), min(self.region.x1, (strip + 1) * edge))
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One strip of one window: ``columns`` of tiles, all rows of the region."""
+
+    window: Window
+    columns: range
+
+    def target(self, rows: range) -> Box:
+        """Some of its rows, in tile units."""
+        return Box(rows.start, rows.stop, self.columns.start, self.columns.stop)
+
+
+def units(windows: tuple[Window, ...], layout: Layout, strip: int) -> tuple[Unit, ...]:
+    """All units, window by window."""
+    return tuple(Unit(window, columns) for window in windows for columns in layout.strips(strip))
+
+
+def choose_strip(work: Work, layout: Layout, limit: int) -> int:
+    """Widest strip, in bands, whose wavefront fits ``limit`` bytes: the whole region's width where that does.
+
+    Raises:
+        InputError: where not even one band fits, with the number and the remedy.
+    """
+    bands = ceil_div(layout.region.x1, layout.band_tiles) - layout.region.x0 // layout.band_tiles
+    for width in range(bands, 0, -1):
+        if _memory(work, layout, width) <= limit:
+            return width
+    need = _memory(work, layout, 1)
+    raise InputError(
+        "a strip of this canvas does not fit the memory budget",
+        where=f"{layout.band_tiles} tiles of {layout.patch} px wide, {work.steps} steps",
+        expected=f"at most {check_unit(limit)}",
+        found=f"about {check_unit(need)}",
+        remedy=f"Pass --memory {check_unit(need, up=True)}",
+    )
+
+
+def _memory(work: Work, layout: Layout, width: int) -> int:
+    widest = max(len(columns) for columns in layout.strips(width))
+    return unit_memory(work, widest, layout.region.width, layout.band)
+
+
+def tile_steps(target: Box, region: Box, steps: int) -> int:
+    """Tiles that a target's wavefront computes, over all steps."""
+    return sum(needed(target, region, later).area for later in range(steps))
