@@ -15,6 +15,7 @@ import pytest
 import shapely
 import yaml
 
+from teramind_data.brain import open_brain
 from teramind_data.cell_elements import SectionCells
 from teramind_data.errors import InputError, MissingInputError
 from teramind_data.ingest import cell_files
@@ -285,3 +286,21 @@ def test_a_brain_without_cells_has_none_of_it(raw_copy: Path, tmp_path: Path) ->
     names = tree(Path(brain.url))
     assert not [name for name in names if name.startswith(("shapes", "tables/cells"))]
     assert not [note for note in brain.provenance["notes"] if "cell" in note]
+
+
+def test_a_run_of_sections_has_their_cells_only_the_way_the_guide_says(ingested: Brain) -> None:
+    guide = (Path(__file__).parents[3] / "docs/guides/spatialdata.md").read_text()
+    code = guide.split("```python\nfirst, last, step = 1, 2,")[1].split("```")[0]
+    whole = open_brain(ingested.url).to_spatialdata()
+    box = {"axes": ("z",), "min_coordinate": [100], "max_coordinate": [200]}
+    all_cells = whole.query.bounding_box(**box, target_coordinate_system="global", filter_table=False)
+    assert set(all_cells.shapes) == {"cells_000", "cells_001"}, (
+        "SpatialData cuts outlines by z now: mend the guide"
+    )
+    names: dict[str, Any] = {"whole": whole, "brain": ingested}
+    exec("first, last, step = 1, 1," + code, names)
+    run = names["run"]
+    assert set(run.shapes) == {"cells_001"}
+    assert len(run["cells"]) == len(run["cells_001"]) == len(whole["cells_001"]) > 0
+    assert set(run["transcripts"]["section"].compute()) == {1}
+    assert run["expression"].sizes["z"] == 1

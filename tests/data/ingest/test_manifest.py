@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from teramind_data.errors import InputError, MissingInputError
 from teramind_data.ingest.manifest import discover, load_manifest, notes, parse_manifest
 from teramind_data.ingest.merscope import GeneNames, TranscriptCount, read_folder, stream_transcripts
 from teramind_data.ingest.slide import Slide
+from teramind_data.panel import Panel
+from teramind_data.store import BrainSpec, Section
 
 IMAGE = np.random.default_rng(0).integers(0, 4000, (2, 3, 96, 128), np.uint16)
 
@@ -49,6 +52,16 @@ def test_names_without_numbers_go_by_name(tmp_path: Path) -> None:
         ("middle", 200),
     ]
     assert notes(found) == ()
+
+
+@pytest.mark.parametrize("z", [(0.0, 112.5, 300.0), (0.0, 187.5, 300.0), (0.0, 50.0, 100.0, 400.0, 900.0)])
+def test_what_is_usual_is_one_number_in_notes_and_store(z: tuple[float, ...]) -> None:
+    manifest = of([{"folder": f"s_{number}", "z_um": at} for number, at in enumerate(z)])
+    sections = tuple(Section(number, f"s_{number}", at) for number, at in enumerate(z))
+    spec = BrainSpec("atlas", (256, 256), 0.5, sections, Panel(("Th",)))
+    assert spec.z_spacing_um in {after - before for before, after in pairwise(z)}
+    said = notes(manifest)
+    assert said and all(line.endswith(f", {spec.z_spacing_um:g} um is usual") for line in said)
 
 
 def test_notes_of_an_edited_manifest() -> None:

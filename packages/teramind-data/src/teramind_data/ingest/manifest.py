@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
+from statistics import median_low
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -345,7 +346,7 @@ def notes(manifest: Manifest) -> tuple[str, ...]:
     said += _missing([Path(entry.folder).name for entry in manifest.sections])
     z = manifest.z_positions()
     steps = [after - before for before, after in pairwise(z)]
-    usual = sorted(steps)[(len(steps) - 1) // 2] if steps else 0.0
+    usual = median_low(steps) if steps else 0.0  # as the store's z_spacing_um
     for step, before, after in zip(steps, manifest.kept, manifest.kept[1:], strict=False):
         if abs(step - usual) > _UNEVEN * abs(usual):
             said.append(

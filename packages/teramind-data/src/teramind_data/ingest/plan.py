@@ -38,7 +38,7 @@ from teramind_data.ingest.transforms import IDENTITY, Transform
 from teramind_data.panel import ALIASES, Panel, read_aliases
 
 #: Part of every build's key; raised when the same inputs would give another store.
-INGEST_VERSION = 7
+INGEST_VERSION = 8
 KNOWN_STAINS = ("DAPI", "PolyT")
 
 
