@@ -17,10 +17,10 @@ Examples:
 
   teramind-data export demo/A.zarr --h5ad sections.h5ad
 
-  teramind-data export demo/A.zarr --bins bins.h5ad --level 2
+  teramind-data export demo/A.zarr --bins bins.h5ad --section 0
 
---h5ad has a row a section and a column a gene; --bins a row a 16-px bin of tissue (32-px at --level 1, ...), of all
-sections or of the one that --section names.
+--h5ad has a row a section and a column a gene; --bins a row a 16-px bin of tissue (32-px at --level 1, ..., on canvases
+large enough to have it), of all sections or of the one that --section names.
 """
 
 
