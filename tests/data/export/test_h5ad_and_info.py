@@ -139,6 +139,12 @@ def test_export_from_the_command_line(small: Brain, tmp_path: Path, run: Run) ->
         (("--out", "x.ome.tif"), "no section given"),
         (("--section", "9", "--out", "x.ome.tif"), "no such section"),
         (("--section", "0", "--image", "nuclei", "--out", "x.ome.tif"), "no such image"),
+        (
+            ("--section", "0", "--image", "expression", "--channel", "no", "--out", "x.ome.tif"),
+            "expected gene0, gene1, gene2, gene3, gene4, gene5, found no)",
+        ),
+        (("--section", "0", "--out", "x.tif"), "x.tif (expected .ome.tif or .ome.tiff"),
+        (("--section", "0", "--out", "ome.tif"), "no OME-TIFF's name"),
         (("--section", "0", "--out", "nowhere/x.ome.tif"), "folder of the output does not exist"),
     ],
 )

@@ -162,3 +162,16 @@ def test_memory_does_not_grow_with_the_canvas(tmp_path: Path, monkeypatch: pytes
     tracemalloc.stop()
     assert peak < 8 << 20, f"peak {peak / 2**20:.1f} MiB for a plane of 16 MiB"
     assert tifffile.imread(tmp_path / "big.ome.tif", key=1)[8, 8] == brain.morphology[1, 0, 8, 8]
+
+
+def test_of_many_channels_the_first_are_named_and_the_others_counted(tmp_path: Path) -> None:
+    panel = Panel(tuple(f"gene{number}" for number in range(1009)))
+    create_brain(tmp_path / "s.zarr", BrainSpec("atlas", (64, 64), PIXEL_UM, (Section(0, "s0", 0.0),), panel))
+    brain = open_brain(tmp_path / "s.zarr", incomplete=True)
+    with pytest.raises(InputError, match=r"gene6, gene7 and 1,001 more, found Th, Gad1\)"):
+        write_ome_tiff(brain, 0, tmp_path / "a.ome.tif", TiffOptions("expression", ("Th", "Gad1")))
+
+
+@pytest.mark.parametrize("name", ["A.OME.TIF", "a.ome.tiff"])
+def test_names_of_ome_tiffs(small: Brain, tmp_path: Path, name: str) -> None:
+    assert write_ome_tiff(small, 0, tmp_path / name, TiffOptions("tissue")).name == name

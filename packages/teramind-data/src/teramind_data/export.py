@@ -37,6 +37,9 @@ __all__ = [
 #: Compression by name, and what TIFF calls it. All are lossless but ``jpeg``.
 COMPRESSIONS = {"deflate": "adobe_deflate", "lzw": "lzw", "zstd": "zstd", "none": None, "jpeg": "jpeg"}
 
+#: How the name of an OME-TIFF ends (OME-TIFF specification 6.1, file extensions).
+SUFFIXES = (".ome.tif", ".ome.tiff")
+
 #: Bytes of decoded pixels that are held at once (many-channel images are read a few channels at a time).
 _HELD = 256 << 20
 
@@ -106,11 +109,20 @@ def write_ome_tiff(
 
     Raises:
         OutputExistsError: where ``out`` exists and ``overwrite`` is not set.
-        InputError: where section, image, channel or options do not exist, or JPEG is asked of what is not uint8.
+        InputError: where section, image, channel or options do not exist, JPEG is asked of what is not uint8, or
+            ``out`` ends in neither ``.ome.tif`` nor ``.ome.tiff``, by which readers know an OME-TIFF.
         MissingShardError: where pixels are missing from the store; nothing is left behind then.
     """
     import tifffile
 
+    if not str(out).lower().endswith(SUFFIXES):
+        raise InputError(
+            "file has no OME-TIFF's name",
+            out,
+            " or ".join(SUFFIXES),
+            Path(out).name,
+            "Name it so: readers go by it",
+        )
     options = options or TiffOptions()
     source = _Source.of(brain, section, options)
     # Classic TIFF ends at 4 GiB; what may come near it is a BigTIFF, which both readers take.
@@ -147,8 +159,12 @@ class _Source:
         names = image.channels or (image.name,)
         unknown = [name for name in options.channels if name not in names]
         if unknown:
+            more = f" and {len(names) - 8:,} more" if len(names) > 8 else ""
             raise InputError(
-                "image has no such channel", f"{brain.url}, {image.name}", ", ".join(names[:8]), unknown
+                "image has no such channel",
+                f"{brain.url}, {image.name}",
+                ", ".join(names[:8]) + more,
+                ", ".join(unknown),
             )
         chosen = tuple(names.index(name) for name in options.channels or names)
         if options.compression == "jpeg" and image.dtype != "uint8":

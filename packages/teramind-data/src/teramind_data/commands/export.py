@@ -27,7 +27,7 @@ large enough to have it), of all sections or of the one that --section names.
 def export(
     store: Annotated[str, typer.Argument(help="A store (path or URL).")],
     section: Annotated[str | None, typer.Option(help="Section, by index or name.")] = None,
-    out: Annotated[Path | None, typer.Option(help="OME-TIFF to write, .ome.tif.")] = None,
+    out: Annotated[Path | None, typer.Option(help="OME-TIFF to write, .ome.tif or .ome.tiff.")] = None,
     image: Annotated[
         str, typer.Option(help="Image of the store (teramind-data info lists them).")
     ] = "morphology",
