@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from teramind_data.store import Brain
+from teramind_data.qc.curves import draw_panel, panels_of
+from teramind_data.store import Brain, open_brain
 from tests.data.qc.conftest import Arrays
 
 Run = Callable[..., tuple[int, str, str]]
@@ -66,6 +67,32 @@ def test_sheets_of_all_kinds(run_command: Run, arrays: Arrays, tmp_path: Path, k
     assert code == 0, aside
     with Image.open(tmp_path / "s.png") as image:
         assert image.width == 1755
+
+
+@pytest.mark.parametrize(
+    ("z", "labels", "unit"),
+    [
+        ([0.0, 112.5, 300.0], ["0", "112.5", "300"], "µm"),
+        ([100.0, 1350.0, 2600.0], ["0.1", "1.35", "2.6"], "mm"),
+        ([0.0, 100.0, 200.0, 300.0, 400.0, 500.0], ["0", "100", "200", "300", "400", "500"], "µm"),
+    ],
+)
+def test_ticks_of_z_have_the_digits_they_need(
+    arrays: Arrays, tmp_path: Path, z: list[float], labels: list[str], unit: str
+) -> None:
+    from matplotlib.figure import Figure
+
+    arrays.pick([0] * len(z), z).write(tmp_path / "b.zarr")
+    brain = open_brain(tmp_path / "b.zarr")
+    numbers = [{"genes_seen": 30} for _ in z]
+    figure = Figure()
+    axes = figure.add_subplot()
+    draw_panel(axes, brain, numbers, panels_of(brain, numbers)[0], last=True)
+    figure.canvas.draw()
+    low, high = axes.get_xlim()
+    shown = zip(axes.get_xticks(), axes.get_xticklabels(), strict=True)
+    assert [label.get_text() for at, label in shown if low <= at <= high] == labels
+    assert axes.get_xlabel() == f"z, {unit}"
 
 
 def test_what_is_there_is_not_overwritten(run_command: Run, small_brain: Brain, tmp_path: Path) -> None:

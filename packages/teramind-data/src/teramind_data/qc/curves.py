@@ -19,9 +19,10 @@ from teramind_data.store import Brain
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["Panel", "draw_panel", "panels_of"]
+__all__ = ["Panel", "draw_panel", "panels_of", "z_axis"]
 
 
+_LEAST_IN_MM = 2000.0  # um of z
 _MOST_NUMBERS = 10  # outliers of a curve that are named; more would lie on each other
 
 
@@ -85,7 +86,7 @@ def draw_panel(
     axes: Axes, brain: Brain, numbers: Sequence[Mapping[str, Any]], panel: Panel, *, last: bool
 ) -> None:
     """Draw one plot; ``last``: in the lowest row, whose axis is labelled."""
-    z = np.array([section.z_um for section in brain.sections]) / 1000
+    z, unit = z_axis(brain)
     pieces = np.split(np.arange(len(z)), sorted(gaps(brain)))
     factor = {"%": 100.0, "thousands": 1e-3, "thousands / mm²": 1e-3}.get(panel.unit, 1.0)
     for before, after in pairwise(pieces):
@@ -131,7 +132,13 @@ def draw_panel(
     axes.set_title(f"{panel.title}" + (f", {panel.unit}" if panel.unit else ""))
     _limits(axes, z, panel)
     if last:
-        axes.set_xlabel("z, mm", labelpad=1)
+        axes.set_xlabel(f"z, {unit}", labelpad=1)
+
+
+def z_axis(brain: Brain) -> tuple[NDArray[np.float64], str]:
+    """True z of the sections for an axis, and its unit: mm, of a brain that spans less than 2 mm um."""
+    z = np.array([section.z_um for section in brain.sections], float)
+    return (z, "µm") if np.ptp(z) < _LEAST_IN_MM else (z / 1000, "mm")
 
 
 def _values(numbers: Sequence[Mapping[str, Any]], key: str, factor: float) -> NDArray[np.float64]:
@@ -180,6 +187,8 @@ def _limits(axes: Axes, z: NDArray[np.float64], panel: Panel) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(6))
     if len(z) <= 3:
         axes.set_xticks(z)
+    # As many digits as the number needs, where Matplotlib gives all ticks those of the longest.
+    axes.xaxis.set_major_formatter(lambda value, _: f"{round(value, 6):.5g}")
     axes.set_xlim(z[0] - 0.04 * spread, z[-1] + 0.04 * spread)
     low, high = axes.get_ylim()
     kinds = {measure.key.split("_")[-1] for measure, _ in panel.series}
