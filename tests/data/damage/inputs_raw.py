@@ -57,7 +57,12 @@ FOLDERS = [
     InputDamage("transcripts are a pipe", pipe_instead(TRANSCRIPTS), "section_000", "has no transcripts"),
     InputDamage("images are gone", delete(f"{SECOND}/images"), "section_001/images", "has no images"),
     InputDamage(
-        "images under other names", move(DAPI, f"{FIRST}/images/dapi.png"), "section_000", "DAPI", warns=True
+        "images under other names",
+        move(DAPI, f"{FIRST}/images/dapi.png"),
+        "section_000",
+        "DAPI",
+        warns=True,
+        soak=True,
     ),
     InputDamage("no image of any", emptied(f"{FIRST}/images"), "section_000/images", "has no images"),
     InputDamage(
@@ -94,7 +99,12 @@ FOLDERS = [
         warns=True,
     ),
     InputDamage(
-        "image links out of the brain", link_out(DAPI), "section_000", "mosaic_DAPI.*link.*out of", warns=True
+        "image links out of the brain",
+        link_out(DAPI),
+        "section_000",
+        "mosaic_DAPI.*link.*out of",
+        warns=True,
+        soak=True,
     ),
     InputDamage("name that is no UTF-8", strange_name(b"section_\xff"), "section_", "UTF-8"),
     InputDamage(

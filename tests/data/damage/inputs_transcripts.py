@@ -38,6 +38,15 @@ def bomb(root: Path) -> None:
     (root / TRANSCRIPTS).with_name(GZ).write_bytes(gzip.compress(HEADER.encode() + b"\n" * (115 << 20), 6))
 
 
+def zstd_bomb(root: Path) -> None:
+    """72 MB of line feeds in a few kB."""
+    import pyarrow as pa
+
+    (root / TRANSCRIPTS).unlink()
+    content = pa.compress(HEADER.encode() + b"\n" * (72 << 20), codec="zstd", asbytes=True)
+    (root / TRANSCRIPTS).with_name(ZST).write_bytes(content)
+
+
 def one_long_line(root: Path) -> None:
     (root / TRANSCRIPTS).unlink()
     (root / TRANSCRIPTS).with_name(GZ).write_bytes(gzip.compress(HEADER.encode() + b"1" * (20 << 20), 1))
@@ -127,6 +136,7 @@ ROWS = [
         "section_000",
         "3 of .* rows without a finite",
         warns=True,
+        soak=True,
     ),
     InputDamage(
         "no place is a number",
@@ -140,6 +150,7 @@ ROWS = [
         "section_000",
         "3 of .* rows without a gene",
         warns=True,
+        soak=True,
     ),
     InputDamage(
         "genes are all blanks", cells("gene", lambda v: "Blank-1"), CSV, "no usable transcripts.* controls"
@@ -228,7 +239,9 @@ PACKED = [
     InputDamage("gzip with junk behind", packed(lambda d: d + b"junk"), GZ, "truncated or damaged"),
     InputDamage("gzip that is none", packed(gzip.decompress), GZ, "truncated or damaged.*(?i:gzip)"),
     InputDamage("gzip that is empty", packed(lambda d: b""), GZ, "not readable|truncated"),
-    InputDamage("gzip bomb", bomb, GZ, "compressed, found more"),
+    # Deflate needs 115 MB to go beyond what a small file may expand to.
+    InputDamage("gzip bomb", bomb, GZ, "compressed, found more", soak=True),
+    InputDamage("zstd bomb", zstd_bomb, ZST, "compressed, found more"),
     InputDamage("gzip of one line", one_long_line, GZ, "truncated or damaged.*lines|not readable"),
     InputDamage("zstd cut", packed(lambda d: d[: len(d) // 2], ".csv.zst"), ZST, "truncated or damaged"),
     InputDamage(

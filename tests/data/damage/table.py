@@ -25,7 +25,8 @@ class InputDamage:
     """A damage to sound inputs.
 
     damage: gets the folder that holds them. where: names the file or section at fault, a part of the line. words: a
-    pattern of the line. options: further words of the command. warns: the command goes on and says so.
+    pattern of the line. options: further words of the command. warns: the command goes on and says so. soak: near to
+    another row and slow, so run by `make soak` only.
     """
 
     name: str
@@ -34,3 +35,4 @@ class InputDamage:
     words: str
     options: tuple[str, ...] = ()
     warns: bool = False
+    soak: bool = False

@@ -156,7 +156,13 @@ def test_damage_to_a_store(
 
 
 @pytest.mark.parametrize(
-    ("scene", "damage"), INPUTS, ids=[f"{scene}: {damage.name}" for scene, damage in INPUTS]
+    ("scene", "damage"),
+    [
+        pytest.param(
+            scene, damage, id=f"{scene}: {damage.name}", marks=[pytest.mark.soak] if damage.soak else []
+        )
+        for scene, damage in INPUTS
+    ],
 )
 def test_damage_to_inputs(
     scene: str,

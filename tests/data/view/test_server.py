@@ -287,7 +287,7 @@ def test_zarr_reads_the_same_pixels_through_it(server: StoreServer, shown: Brain
 
 
 def test_a_store_in_memory_is_served_alike(shown: Brain, shard: bytes) -> None:
-    """As any store that fsspec reaches: s3:// goes the same way."""
+    """As any store that fsspec reaches: s3:// goes the same way (and does so in the soak, with a real server)."""
     import fsspec
 
     memory = fsspec.filesystem("memory")
@@ -304,6 +304,7 @@ def test_a_store_in_memory_is_served_alike(shown: Brain, shard: bytes) -> None:
         memory.rm("/served", recursive=True)
 
 
+@pytest.mark.soak
 def test_a_store_on_s3_is_served_alike(
     shown: Brain, shard: bytes, bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
