@@ -137,6 +137,7 @@ def test_damage_and_loss_are_said_and_not_shown_as_background(
     assert "checksum does not match" in warning
 
 
+@pytest.mark.soak
 def test_an_incomplete_store_is_shown_with_a_word_on_it(browser: Chromium, tmp_path: Path) -> None:
     brain = write_store(tmp_path / "half.zarr", finish=False)
     with serving(brain) as server:
@@ -145,6 +146,7 @@ def test_an_incomplete_store_is_shown_with_a_word_on_it(browser: Chromium, tmp_p
         assert browser.picture()[300:400, PANEL + 300 : PANEL + 400, 2].mean() > 150
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("size", [(390, 780)])
 def test_a_phone_shows_the_picture_above_the_controls(
     browser: Chromium, server: StoreServer, size: tuple[int, int]
