@@ -13,6 +13,7 @@ import typer
 from teramind_data import console, errors
 from teramind_data.console import progress, run_cli
 from teramind_data.errors import InputError, MissingInputError, OutputExistsError, TeramindError
+from tests.signals import heed_interrupts
 
 
 @pytest.fixture
@@ -100,7 +101,11 @@ def test_ctrl_c_of_a_process_is_one_line(tmp_path: Path) -> None:
         "run_cli(app)\n"
     )
     with subprocess.Popen(
-        [sys.executable, script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, script],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=heed_interrupts,
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"

@@ -20,6 +20,7 @@ import pytest
 
 from tests.data.fetch.conftest import files_in, noise
 from tests.data.fetch.server import Server, serving
+from tests.signals import heed_interrupts
 
 Fetch = Callable[..., tuple[int, str, str]]
 SIZE = 700_000
@@ -152,7 +153,13 @@ def test_ctrl_c_leaves_the_part_and_says_so(tmp_path: Path) -> None:
     with serving() as server:
         server.put("/f", noise(3_000_000), pause=lambda sent: time.sleep(0.05))
         words = command(f"{server.url}/f", tmp_path / "out", "--yes")
-        with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as run:
+        with subprocess.Popen(
+            words,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=heed_interrupts,
+        ) as run:
             part = tmp_path / "out" / "f.part"
             deadline = time.monotonic() + 20
             while not (part.exists() and part.stat().st_size) and time.monotonic() < deadline:
