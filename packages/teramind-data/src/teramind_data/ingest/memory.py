@@ -72,18 +72,27 @@ def limits(budget: int, stains: int, genes: int, itemsize: int = 1) -> Limits:
     )
 
 
-@cache
 def give_back_freed() -> None:
-    """Let this process return large blocks to the system as soon as they are freed, where its allocator is glibc's.
+    """Return what is free in this process's heap to the system, and large blocks from now on as soon as they are freed,
+    where its allocator is glibc's. Called before each task, so that none starts with what another left behind.
 
     Left alone, glibc takes ever larger blocks (up to 32 MiB) from its heap once one was freed; a heap of shards has
     holes that the next shard does not fit, and a long run's memory creeps up with the number of shards.
     """
+    libc = _glibc()
+    if libc is not None:
+        libc.malloc_trim(0)
+
+
+@cache
+def _glibc() -> ctypes.CDLL | None:
     try:
         libc = ctypes.CDLL(None)
         libc.mallopt(_M_MMAP_THRESHOLD, _LARGE_BLOCK)
-    except (AttributeError, OSError, TypeError):  # another system's allocator
-        return
+        libc.malloc_trim  # noqa: B018  its absence is another allocator
+    except (AttributeError, OSError, TypeError):
+        return None
+    return libc
 
 
 def parse_bytes(text: str) -> int:

@@ -15,6 +15,7 @@ from itertools import chain, islice
 from typing import Any, Protocol, TypeVar
 
 from teramind_data.errors import InputError, TeramindError
+from teramind_data.ingest.memory import give_back_freed
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -41,6 +42,7 @@ class Serial:
     def map(self, task: Callable[[T], R], items: Iterable[T]) -> Iterator[tuple[T, R]]:
         """Items with their results, in order."""
         for item in items:
+            give_back_freed()
             yield item, task(item)
 
 
