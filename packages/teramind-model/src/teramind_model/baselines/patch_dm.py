@@ -7,21 +7,18 @@ feature maps at full resolution, without attention between genes or of the image
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from teramind_data.errors import InputError
 from teramind_data.geometry import BIN_PX
 from teramind_model.baselines.shape import BaselineShape, shape_from
-from teramind_model.diffusion.ddim import sample_canvas
-from teramind_model.diffusion.objective import Block, block_loss, split_block
+from teramind_model.methods.two_paths import TwoPathMethod
 from teramind_model.network.config import ATTENTION_EDGE, LEVEL_MULTIPLIERS
 from teramind_model.network.gene_gene import GeneFeatures
-from teramind_model.network.identity_start import start_as_identity
 from teramind_model.network.unet import PatchUNet
 
 __all__ = ["METHOD", "WITH_GENES", "PatchDM", "PatchDMMethod", "PatchDMShape"]
@@ -100,11 +97,9 @@ class PatchDM(PatchUNet):
         super().__init__(config, lambda: _Features(config))
 
 
-class PatchDMMethod:
+class PatchDMMethod(TwoPathMethod):
     """See :class:`teramind_model.methods.protocol.Method`."""
 
-    terms = ("patch", "collage")
-    starts = ("random", "identity")
     options = ("gene_slices", "patch", "channels", "time_width", "dropout", "fold_z")
 
     def __init__(self, name: str, *, genes: bool) -> None:
@@ -115,38 +110,9 @@ class PatchDMMethod:
         """The network's shape."""
         return shape_from(PatchDMShape, values, genes=self._genes)
 
-    def build(self, shape: PatchDMShape, start: str = "random") -> PatchDM:
-        """The network, started at random or as the identity."""
-        if start not in self.starts:
-            raise InputError("unknown start", expected=", ".join(self.starts), found=start)
-        network = PatchDM(shape)
-        if start == "identity":
-            start_as_identity(network, shape)
-        return network
-
-    def loss(
-        self, network: Callable[..., Any], block: Block, *, ratio_cap: float | None = None
-    ) -> dict[str, Tensor]:
-        """Noise of the patches and of their collage."""
-        return block_loss(network, block, ratio_cap=ratio_cap)._asdict()
-
-    def noise(self, network: nn.Module, x: Tensor, t: Tensor, counts: Tensor) -> Tensor:
-        """The collage of the four patches around a tile."""
-        collage: Tensor = network(split_block(x), t, split_block(counts))[1]
-        return collage
-
-    def sample_canvas(
-        self,
-        network: PatchDM,
-        counts: Tensor,
-        x_T: Tensor,
-        steps: int,
-        *,
-        inside: tuple[int, int] | None = None,
-        on_row: Callable[[int], None] | None = None,
-    ) -> Tensor:
-        """Each patch encoded once a step."""
-        return sample_canvas(network, counts, x_T, steps, inside=inside, on_row=on_row)
+    def network(self, shape: PatchDMShape) -> PatchDM:
+        """Patch-DM's network."""
+        return PatchDM(shape)
 
 
 METHOD = PatchDMMethod("patch-dm", genes=False)

@@ -54,18 +54,11 @@ def window_memory(network: NetworkShape, tiles: tuple[int, int]) -> WindowMemory
         # Another method works tile by tile: what it needs for some tiles does not grow with the canvas.
         return WindowMemory(images=images, counts=counts, gene_features=0, row=0)
     patches = (rows + 1) * (columns + 1)
-    a_patch = sum(
-        channels * (patch // 8 << index) ** 2 for index, channels in enumerate(network.gene_channels)
-    )
-    skips = sum(
-        width * network.edge(level) ** 2 * (3 if level else 4) for level, width in enumerate(network.widths)
-    )
-    # The widest concatenation in the decoder: features, skip and genes at full resolution, and its products.
-    work = 12 * (2 * network.channels + network.gene_widths[-1]) * patch**2
+    skips, work = _skips(network), _decoding(network)
     return WindowMemory(
         images=images,
         counts=counts,
-        gene_features=patches * a_patch * depth * _FLOAT,
+        gene_features=patches * _gene_features(network) * depth * _FLOAT,
         row=(columns + 1) * (_ROW_FACTOR * skips + work) * depth * _FLOAT,
     )
 
@@ -113,20 +106,34 @@ def unit_memory(work: Work, strip: int, region: int, band: int) -> int:
     network, steps = work.network, work.steps
     patch, depth = network.patch, network.image_slices
     widths = [min(strip + 2 * (steps - 1 - s), region) + 1 for s in range(steps)]
-    a_patch = sum(
-        channels * (patch // 8 << index) ** 2 for index, channels in enumerate(network.gene_channels)
-    )
-    skips = sum(
-        width * (patch >> level) ** 2 * (3 if level else 4) for level, width in enumerate(network.widths)
-    )
-    places = work.batch * (
-        _ROW_FACTOR * skips + 12 * (2 * network.channels + network.gene_channels[-1]) * patch**2
-    )
-    features = sum(widths[:1]) * (2 * steps + 1) * a_patch
+    skips = _skips(network)
+    places = work.batch * (_ROW_FACTOR * skips + _decoding(network))
+    features = widths[0] * (2 * steps + 1) * _gene_features(network)
     rows_of_x = 3 * sum(widths) * network.stains * patch**2
     bins = (widths[0] * patch // BIN_PX) * (3 * 256 // BIN_PX) * work.genes * work.gene_slices
     output = network.stains * depth * band * strip * patch
     return _FLOAT * depth * (2 * sum(widths) * skips + places + features + rows_of_x) + 2 * bins + output
+
+
+def _gene_features(network: UNetShape) -> int:
+    """Numbers of a patch's gene features, a slice."""
+    return sum(
+        channels * (network.patch // 8 << index) ** 2 for index, channels in enumerate(network.gene_channels)
+    )
+
+
+def _skips(network: UNetShape) -> int:
+    """Numbers of a patch's skips, a slice."""
+    return sum(
+        width * (network.patch >> level) ** 2 * (3 if level else 4)
+        for level, width in enumerate(network.widths)
+    )
+
+
+def _decoding(network: UNetShape) -> int:
+    """Numbers of the widest concatenation in the decoder: features, skip and genes at full resolution, and its
+    products; of a patch, a slice."""
+    return 12 * (2 * network.channels + network.gene_channels[-1]) * network.patch**2
 
 
 def check_unit(size: int, *, up: bool = False) -> str:

@@ -160,16 +160,17 @@ def _strips(config: GenerateConfig, source: Source, atlas: Brain, job: _Job, cou
 def _run_units(writer: BrainWriter, strips: Strips, job: _Job, strip: int, say: Say) -> Done:
     """Make and write all units that are not wholly written."""
     every = units(job.windows, strips.layout, strip)
-    todo = [unit for unit in every if strips.shards(writer, unit)]
+    pending = writer.pending("morphology")
+    todo = [(unit, shards) for unit in every if (shards := strips.shards(pending, unit))]
     if len(todo) < len(every):
         say(f"{writer.url}: resuming, {len(every) - len(todo)} of {len(every)} units are there")
     region = strips.layout.region
     rows = range(region.y0, region.y1)
-    total = sum(tile_steps(unit.target(rows), region, len(strips.steps)) for unit in todo)
+    total = sum(tile_steps(unit.target(rows), region, len(strips.steps)) for unit, _ in todo)
     done = Done()
     with progress(total, "generate", "tile-steps") as advance:
-        for unit in todo:
-            strips.run(writer, unit, done, advance)
+        for unit, shards in todo:
+            strips.run(writer, unit, shards, done, advance)
     say(
         f"{writer.url}: {len(todo)} units, {done.tile_steps:,} tile-steps; "
         f"{done.bins_read:,} gene bins read, {done.shards_written:,} shards written"

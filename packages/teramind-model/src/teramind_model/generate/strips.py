@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,8 +47,8 @@ class Strips:
     batch: int
     precision: str
 
-    def shards(self, writer: BrainWriter, unit: Unit) -> list[tuple[int, Box]]:
-        """Shards of the unit's sections and columns that are not written yet: section of the store, box in pixels."""
+    def shards(self, pending: Iterable[tuple[int, Box]], unit: Unit) -> list[tuple[int, Box]]:
+        """Those of the shards not written yet that are the unit's: section of the store, box in pixels."""
         sections = {z - self.first for z in unit.window.image if self.first <= z < self.end}
         edge = self.layout.band
         # The first and last strips also own what lies left and right of the region.
@@ -56,14 +56,18 @@ class Strips:
         x1 = None if unit.columns.stop == self.layout.region.x1 else self._pixel(unit.columns.stop)
         assert x0 % edge == 0
         return [
-            (z, box)
-            for z, box in writer.pending("morphology")
-            if z in sections and box.x0 >= x0 and (x1 is None or box.x0 < x1)
+            (z, box) for z, box in pending if z in sections and box.x0 >= x0 and (x1 is None or box.x0 < x1)
         ]
 
-    def run(self, writer: BrainWriter, unit: Unit, done: Done, advance: Callable[[int], None]) -> None:
-        """Make and write what of a unit is not written yet."""
-        pending = self.shards(writer, unit)
+    def run(
+        self,
+        writer: BrainWriter,
+        unit: Unit,
+        pending: list[tuple[int, Box]],
+        done: Done,
+        advance: Callable[[int], None],
+    ) -> None:
+        """Make and write what of a unit is not written yet: its shards ``pending``."""
         region, patch = self.layout.region, self.layout.patch
         pixels = region.refine(patch)
         touched = [(z, box) for z, box in pending if box.intersect(pixels) is not None]

@@ -170,11 +170,8 @@ class Wavefront:
 
     def _filled(self, part: Tensor) -> Tensor:
         """``part`` with idle places to the batch's size."""
-        missing = self._batch - len(part)
-        if not missing:
-            return part
-        self.calls.idle += missing
-        return torch.cat((part, part.new_zeros((missing, *part.shape[1:]))))
+        self.calls.idle += self._batch - len(part)
+        return self._filled_quietly(part)
 
     def _encode(self, active: dict[int, int]) -> dict[int, Encoded]:
         """The patch row below each active step's tile row."""
