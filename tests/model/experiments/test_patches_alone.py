@@ -5,11 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from teramind_data.errors import InputError, OutputExistsError
+from teramind_data.geometry import Box, windows
 from teramind_model.baselines import sinfusion
+from teramind_model.controls import MeasuredCounts
+from teramind_model.diffusion.ddim import to_uint8
+from teramind_model.diffusion.noise import start_noise
 from teramind_model.experiments.patches_alone import METHOD, without_collage
 from teramind_model.generate.config import GenerateConfig
 from teramind_model.generate.run import generate
@@ -60,6 +65,22 @@ def test_a_store_drawn_with_collage_does_not_pass_for_one_without(tmp_path: Path
     other = replace(config, out=str(tmp_path / "p.zarr"))
     brain = generate(other, without_collage(source), say=lambda line: None)
     assert brain.provenance["sampler"]["method"] == "tera-mind-patches"
+
+
+def test_the_store_is_what_the_patch_path_draws(tmp_path: Path) -> None:
+    """And not the collage, which the same network draws under its own method."""
+    atlas = tiny_atlas(tmp_path / "a.zarr", (64, 64), 2)
+    alone = without_collage(tiny_source())
+    config = GenerateConfig(atlas.url, "tiny", str(tmp_path / "p.zarr"), steps=2)
+    brain = generate(config, alone, say=lambda line: None)
+    whole = Box.from_shape(atlas.canvas)
+    window = next(iter(windows(2, 4, 2)))
+    genes = MeasuredCounts(atlas, alone.gene_positions(atlas))
+    counts = torch.from_numpy(genes.window_counts(window, whole).astype(np.float32))
+    noise = torch.from_numpy(start_noise(0, window.image, range(2), whole)).flatten(0, 1)
+    expected = to_uint8(denoise_canvas(METHOD, alone.network, alone.model, counts, noise, 2))
+    made = np.stack([brain.read("morphology", z) for z in range(2)], axis=1)
+    assert np.array_equal(made.reshape(4, 64, 64), expected.numpy())
 
 
 def test_other_methods_are_refused() -> None:

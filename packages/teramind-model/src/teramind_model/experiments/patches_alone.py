@@ -20,6 +20,7 @@ from teramind_model.generate.run import generate
 from teramind_model.generate.source import Source, load_source, pick_device
 from teramind_model.methods.tera_mind import METHOD as COLLAGE
 from teramind_model.network import NetworkConfig, TeraMind
+from teramind_model.network.unet import PatchUNet
 
 __all__ = ["METHOD", "PatchesAlone", "PatchesAloneConfig", "generate_patches_alone", "without_collage"]
 
@@ -46,7 +47,7 @@ class PatchesAlone:
         """The network's configuration."""
         return PatchesAloneConfig(**vars(COLLAGE.shape(values)))
 
-    def build(self, shape: PatchesAloneConfig, start: str = "random") -> TeraMind:
+    def build(self, shape: PatchesAloneConfig, start: str = "random") -> PatchUNet:
         """The paper's network."""
         return COLLAGE.build(shape, start)
 

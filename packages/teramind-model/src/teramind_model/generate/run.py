@@ -26,7 +26,7 @@ from teramind_model.generate.sampling import Sampler
 from teramind_model.generate.source import Source, load_source, pick_device
 from teramind_model.generate.strips import Done, Strips
 from teramind_model.generate.units import Layout, choose_strip, tile_steps, units
-from teramind_model.network.unet import PatchUNet
+from teramind_model.methods.two_paths import TwoPathMethod
 
 __all__ = ["generate"]
 
@@ -134,7 +134,8 @@ def _fits(config: GenerateConfig, source: Source, atlas: Brain, job: _Job) -> in
     Raises:
         InputError: where the work does not fit the memory.
     """
-    if config.run.engine == "straightforward" or not isinstance(source.model, PatchUNet):
+    # By the method, not by the network: the same network may be denoised another way (patches alone).
+    if config.run.engine == "straightforward" or not isinstance(source.method, TwoPathMethod):
         check_memory(source.network, job.tiles, config.run.memory)
         return None
     network = source.network
