@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from teramind_data.errors import InputError, MissingInputError
-from teramind_data.store import Brain
+from teramind_data.store import Brain, BrainSpec
 
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["COLOURS", "colour", "montage", "png"]
+__all__ = ["COLOURS", "colour", "jpeg", "montage", "png", "sheet"]
 
 #: Colours of stains (red, green, blue): DAPI cyan-blue, PolyT amber; others take turns.
 COLOURS = {"DAPI": (64, 170, 255), "PolyT": (255, 176, 48)}
@@ -50,19 +50,30 @@ def montage(brain: Brain, *, edge: int = 256, columns: int | None = None) -> NDA
     """
     if edge < 32 or (columns is not None and columns < 1):
         raise InputError("picture is too small", None, "edge >= 32, columns >= 1", (edge, columns))
-    planes = _planes(brain, edge)
+    return sheet(_planes(brain, edge), brain.spec, columns)
+
+
+def sheet(planes: NDArray[np.float32], spec: BrainSpec, columns: int | None = None) -> NDArray[np.uint8]:
+    """Small pictures of all sections in a grid, ``(h, w, 3)`` uint8, with captions and scale; see :func:`montage`.
+
+    Args:
+        planes: ``(section, stain, h, w)``, 0 .. 255.
+        spec: names, stains and sizes.
+        columns: sections a row; about twice as wide as high where None.
+    """
+    planes = _stretched(planes)
     size = planes.shape[2:]
     width, height = size[1] + _GAP, size[0] + _GAP + _CAPTION
-    columns = columns or _columns(brain.n_sections, height / width)
-    rows = math.ceil(brain.n_sections / columns)
+    columns = columns or _columns(spec.n_sections, height / width)
+    rows = math.ceil(spec.n_sections / columns)
     image = _pillow().new("RGB", (columns * width + _GAP, rows * height + _GAP + _CAPTION), _BACKGROUND)
-    for section in brain.sections:
+    for section in spec.sections:
         row, column = divmod(section.index, columns)
         corner = (_GAP + column * width, _GAP + row * height)
-        image.paste(_pillow().fromarray(_blend(planes[section.index], brain.stains)), corner)
+        image.paste(_pillow().fromarray(_blend(planes[section.index], spec.stains)), corner)
         caption = f"{section.index}  {section.name}  {section.z_um:g} um"
         _write(image, (corner[0], corner[1] + size[0] + 1), caption, size[1])
-    _legend(brain, image, brain.canvas[1] * brain.pixel_size_um / size[1])
+    _legend(spec.stains, image, spec.canvas[1] * spec.pixel_size_um / size[1])
     return np.asarray(image)
 
 
@@ -80,8 +91,15 @@ def png(pixels: NDArray[np.uint8]) -> bytes:
     return buffer.getvalue()
 
 
+def jpeg(pixels: NDArray[np.uint8]) -> bytes:
+    """A JPEG file of ``(h, w, 3)`` pixels."""
+    buffer = io.BytesIO()
+    _pillow().fromarray(pixels).save(buffer, "JPEG", quality=90)
+    return buffer.getvalue()
+
+
 def _planes(brain: Brain, edge: int) -> NDArray[np.float32]:
-    """(section, stain, h, w) in 0..1, each stain by its own contrast."""
+    """(section, stain, h, w), 0..255."""
     levels = brain.layout("morphology").levels
     # Downwards only: the last level that still holds as many pixels as will be shown, else the first.
     level = next((lv for lv in reversed(levels) if max(lv.shape) >= edge), levels[0])
@@ -92,12 +110,18 @@ def _planes(brain: Brain, edge: int) -> NDArray[np.float32]:
         for stain, plane in enumerate(brain.read("morphology", z, level=level.index)):
             resized = _pillow().fromarray(plane).resize(shape[::-1], resample=_pillow().Resampling.BOX)
             planes[z, stain] = np.asarray(resized)
-    for stain in range(len(brain.stains)):
+    return planes
+
+
+def _stretched(planes: NDArray[np.float32]) -> NDArray[np.float32]:
+    """In 0..1, each stain by its own contrast over all sections."""
+    out = np.empty_like(planes)
+    for stain in range(planes.shape[1]):
         values = planes[:, stain]
         inside = values[values > 0]
         low, high = np.percentile(inside, (1, 99.7)) if inside.size else (0.0, 255.0)
-        planes[:, stain] = np.clip((values - low) / max(high - low, 1.0), 0, 1)
-    return planes
+        out[:, stain] = np.clip((values - low) / max(high - low, 1.0), 0, 1)
+    return out
 
 
 def _blend(plane: NDArray[np.float32], stains: tuple[str, ...]) -> NDArray[np.uint8]:
@@ -107,14 +131,14 @@ def _blend(plane: NDArray[np.float32], stains: tuple[str, ...]) -> NDArray[np.ui
     return np.clip(light, 0, 255).astype(np.uint8)
 
 
-def _legend(brain: Brain, image: Image.Image, um_per_px: float) -> None:
+def _legend(stains: tuple[str, ...], image: Image.Image, um_per_px: float) -> None:
     """Names of the stains in their colours and a scale bar, below the sections."""
     from PIL import ImageDraw
 
     draw = ImageDraw.Draw(image)
     top = image.height - _CAPTION
     x = float(_GAP)
-    for number, name in enumerate(brain.stains):
+    for number, name in enumerate(stains):
         draw.text((x, top), name, fill=colour(name, number), font=_font())
         x += draw.textlength(name, font=_font()) + 2 * _GAP
     # The roundest length of about a quarter of a section.

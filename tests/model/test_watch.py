@@ -1,0 +1,135 @@
+"""Watching a generation: the preview's pixels, and figures that agree with the report's."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from teramind_data.errors import InputError, MissingInputError
+from teramind_data.geometry import BIN_PX, Box
+from teramind_data.picture import jpeg, sheet
+from teramind_data.store import Brain, create_brain, open_brain, resume_brain
+from teramind_eval.metrics.image import score_tiles
+from teramind_model.generate.watch import Likeness, Preview, image_likeness
+from tests.model.tiny import tiny_atlas
+
+
+@pytest.fixture(scope="module")
+def atlas(tmp_path_factory: pytest.TempPathFactory) -> Brain:
+    """Edges that are no multiples of the shard (64)."""
+    return tiny_atlas(tmp_path_factory.mktemp("atlas") / "atlas.zarr", canvas=(144, 208), sections=2)
+
+
+def shards_of(brain: Brain) -> list[tuple[int, Box]]:
+    return brain.layout("morphology").shards()
+
+
+@pytest.mark.parametrize("edge", [16, 11, 40])
+def test_figures_are_those_of_the_report(edge: int) -> None:
+    rng = np.random.default_rng(edge)
+    real, made = rng.integers(0, 256, (2, 2, edge, edge + 3), dtype=np.uint8)
+    expected = score_tiles(real, made, [Box.from_shape((edge, edge + 3))])
+    psnr, ssim = image_likeness(real, made)
+    assert psnr == pytest.approx(expected.psnr[0, -1], abs=1e-9)
+    assert ssim == pytest.approx(expected.ssim[0, -1], abs=1e-9)
+
+
+def test_equal_images_score_the_ceiling() -> None:
+    image = np.arange(2 * 16 * 16, dtype=np.uint8).reshape(2, 16, 16)
+    assert image_likeness(image, image) == (100.0, pytest.approx(1.0))
+
+
+def test_rows_are_told_as_they_finish_and_count_tissue_tiles_in_the_region(atlas: Brain) -> None:
+    lines: list[str] = []
+    region = Box(0, 128, 64, 208)
+    likeness = Likeness(atlas, atlas.spec, region, lines.append)
+    expected = []
+    for z, box in shards_of(atlas):
+        made = np.full((2, *box.shape), 100, np.uint8)
+        likeness(z, box, made)
+        counts = atlas.read("expression", z, box.coarsen(BIN_PX))
+        if region.contains(box) and box.shape == (64, 64) and counts.any():
+            real = atlas.read("morphology", z, box)
+            expected.append(score_tiles(real, made, [Box.from_shape((64, 64))]))
+    likeness.tell()
+    assert len(expected) == likeness.all.tiles == 8
+    assert likeness.all.psnr / 8 == pytest.approx(np.mean([e.psnr[0, -1] for e in expected]))
+    assert likeness.all.ssim / 8 == pytest.approx(np.mean([e.ssim[0, -1] for e in expected]))
+    assert len(lines) == 6
+    assert lines[0].startswith("section 0, rows from 0 px: PSNR ")
+    assert "(2 tiles); so far" in lines[0]
+    assert lines[2].startswith("section 0, rows from 128 px: no tissue yet; so far PSNR ")
+
+
+def test_a_brain_that_cannot_be_compared_is_refused(atlas: Brain, tmp_path: Path) -> None:
+    whole = Box.from_shape(atlas.canvas)
+    other = tiny_atlas(tmp_path / "other.zarr", canvas=(64, 96))
+    with pytest.raises(InputError, match="canvas of the brain to compare with differs"):
+        Likeness(other, atlas.spec, whole, print)
+    longer = tiny_atlas(tmp_path / "longer.zarr", canvas=atlas.canvas, sections=3)
+    with pytest.raises(InputError, match=r"lacks sections.*s02"):
+        Likeness(atlas, longer.spec, whole, print)
+    unfinished = create_brain(tmp_path / "nothing.zarr", atlas.spec)
+    with pytest.raises(MissingInputError, match="no images to compare with"):
+        Likeness(_without_images(open_brain(unfinished.url, incomplete=True)), atlas.spec, whole, print)
+
+
+def _without_images(brain: Brain) -> Brain:
+    class Bare:
+        images: tuple[str, ...] = ()
+        url = brain.url
+
+    return Bare()  # type: ignore[return-value]
+
+
+def test_the_preview_shows_means_of_squares(atlas: Brain, tmp_path: Path) -> None:
+    preview = Preview(tmp_path / "p.jpg", atlas.spec, edge=52)
+    planes = np.zeros((2, 2, 36, 52), np.float32)
+    for z, box in shards_of(atlas):
+        preview(z, box, atlas.read("morphology", z, box))
+        for y in range(box.y0 // 4, -(-box.y1 // 4)):
+            for x in range(box.x0 // 4, -(-box.x1 // 4)):
+                square = atlas.read("morphology", z, Box(4 * y, 4 * y + 4, 4 * x, 4 * x + 4))
+                planes[z, :, y, x] = square.mean((1, 2))
+    preview.save()
+    expected = Image.open(io.BytesIO(jpeg(sheet(planes, atlas.spec))))
+    shown = Image.open(tmp_path / "p.jpg")
+    assert np.array_equal(np.asarray(shown), np.asarray(expected))
+    assert np.asarray(shown).std() > 10
+    assert [file.name for file in tmp_path.iterdir()] == ["p.jpg"]
+
+
+def test_a_run_that_goes_on_shows_what_was_there(atlas: Brain, tmp_path: Path) -> None:
+    spec = atlas.spec
+    writer = create_brain(tmp_path / "half.zarr", spec)
+    shards = writer.shards("morphology")
+    whole, resumed = (Preview(tmp_path / f"{name}.jpg", spec, edge=104) for name in ("whole", "resumed"))
+    half = len(shards) // 2
+    for number, (z, box) in enumerate(shards):
+        # Flat squares, so that the pyramid's rounding to integers loses nothing.
+        block = np.full((2, *box.shape), 10 * number, np.uint8)
+        whole(z, box, block)
+        if number < half:
+            writer.write("morphology", z, box, block)
+    again = resume_brain(tmp_path / "half.zarr", spec)
+    pending = again.pending("morphology")
+    done = [shard for shard in again.shards("morphology") if shard not in pending]
+    assert len(done) == half
+    resumed.catch_up(open_brain(again.url, incomplete=True), done)
+    for number, (z, box) in enumerate(shards):
+        if number >= half:
+            resumed(z, box, np.full((2, *box.shape), 10 * number, np.uint8))
+    for preview in (whole, resumed):
+        preview.save()
+    assert (tmp_path / "whole.jpg").read_bytes() == (tmp_path / "resumed.jpg").read_bytes()
+
+
+def test_a_preview_is_a_jpeg(atlas: Brain) -> None:
+    with pytest.raises(
+        InputError, match=r"preview is no JPEG .expected a name that ends in \.jpg, found p\.png"
+    ):
+        Preview(Path("p.png"), atlas.spec)
