@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,10 @@ from teramind_data.geometry import BIN_PX, Box
 from teramind_data.picture import jpeg, sheet
 from teramind_data.store import Brain, create_brain, open_brain, resume_brain
 from teramind_eval.metrics.image import score_tiles
+from teramind_model.generate import GenerateConfig, generate
+from teramind_model.generate.config import Engine, RunOptions, WatchOptions
 from teramind_model.generate.watch import Likeness, Preview, image_likeness
-from tests.model.tiny import tiny_atlas
+from tests.model.tiny import tiny_atlas, tiny_source
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +129,36 @@ def test_a_run_that_goes_on_shows_what_was_there(atlas: Brain, tmp_path: Path) -
     for preview in (whole, resumed):
         preview.save()
     assert (tmp_path / "whole.jpg").read_bytes() == (tmp_path / "resumed.jpg").read_bytes()
+
+
+@pytest.mark.parametrize("engine", ["wavefront", "straightforward"])
+def test_generation_is_watched_and_not_changed(atlas: Brain, tmp_path: Path, engine: Engine) -> None:
+    lines: list[str] = []
+    watch = WatchOptions(str(tmp_path / "p.jpg"), atlas.url)
+    plain = GenerateConfig(
+        atlas.url, "tiny", str(tmp_path / "a.zarr"), steps=1, run=RunOptions(engine=engine)
+    )
+    watched = replace(plain, out=str(tmp_path / "b.zarr"), watch=watch)
+    a = generate(plain, tiny_source(), say=lambda line: None)
+    b = generate(watched, tiny_source(), say=lines.append)
+    assert np.array_equal(a.morphology[:], b.morphology[:])
+    last = [line for line in lines if "so far" in line][-1]
+    tiles = [Box.from_shape((64, 64), (y, x)) for y in (0, 64) for x in (0, 64, 128)]
+    scores = [score_tiles(atlas.read("morphology", z), b.read("morphology", z), tiles) for z in (0, 1)]
+    psnr = np.mean([s.psnr[:, -1] for s in scores])
+    ssim = np.mean([s.ssim[:, -1] for s in scores])
+    assert last.endswith(f"so far PSNR {psnr:.2f} dB, SSIM {ssim:.3f} (12 tiles)")
+    shown = Image.open(tmp_path / "p.jpg")
+    planes = np.stack([b.read("morphology", z).astype(np.float32) for z in (0, 1)])
+    assert np.array_equal(np.asarray(shown), np.asarray(Image.open(io.BytesIO(jpeg(sheet(planes, b.spec))))))
+
+
+def test_a_brain_that_cannot_be_compared_stops_the_run_before_it_begins(atlas: Brain, tmp_path: Path) -> None:
+    other = tiny_atlas(tmp_path / "other.zarr", canvas=(64, 96))
+    watch = WatchOptions(compare_with=other.url)
+    with pytest.raises(InputError, match="canvas of the brain to compare with differs"):
+        generate(GenerateConfig(atlas.url, "tiny", str(tmp_path / "g.zarr"), watch=watch), tiny_source())
+    assert not (tmp_path / "g.zarr").exists()
 
 
 def test_a_preview_is_a_jpeg(atlas: Brain) -> None:

@@ -55,6 +55,10 @@ def command(
     ] = "4GiB",
     engine: Annotated[str, typer.Option(help="wavefront or straightforward.")] = "wavefront",
     batch: Annotated[int, typer.Option(help="Tiles a batch of the wavefront.")] = 16,
+    preview: Annotated[str | None, typer.Option(help="JPEG that grows as the brain is made.")] = None,
+    compare_with: Annotated[
+        str | None, typer.Option(help="Real brain: PSNR and SSIM against it as rows finish.")
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the store at OUT.")] = False,
 ) -> None:
     """Parse, run, and say where the result is."""
@@ -63,6 +67,7 @@ def command(
         Control,
         GenerateConfig,
         RunOptions,
+        WatchOptions,
         parse_memory,
         parse_roi,
         parse_sections,
@@ -95,6 +100,7 @@ def command(
             engine,  # type: ignore[arg-type]
             batch,
         ),
+        watch=WatchOptions(preview, compare_with),
     )
     from teramind_model.generate.run import generate
 

@@ -15,6 +15,7 @@ __all__ = [
     "GenerateConfig",
     "Precision",
     "RunOptions",
+    "WatchOptions",
     "parse_memory",
     "parse_roi",
     "parse_sections",
@@ -68,6 +69,19 @@ class RunOptions:
 
 
 @dataclass(frozen=True)
+class WatchOptions:
+    """What to look at while a brain is generated; changes no byte of it.
+
+    Attributes:
+        preview: JPEG that grows as shards come in; none where None.
+        compare_with: store of the real brain, for figures as rows finish; none where None.
+    """
+
+    preview: str | None = None
+    compare_with: str | None = None
+
+
+@dataclass(frozen=True)
 class GenerateConfig:
     """One brain, or a part of it, to generate.
 
@@ -83,6 +97,7 @@ class GenerateConfig:
             density; ``neighbour``: those of the next section.
         control_tile: edge of the shuffled tiles in pixels, a multiple of 16; the patch edge where None.
         strata: density strata of a region, within which tiles are shuffled.
+        run, watch: how to run, and what to look at meanwhile; neither says what the image is.
     """
 
     atlas: str
@@ -96,6 +111,7 @@ class GenerateConfig:
     control_tile: int | None = None
     strata: int = 4
     run: RunOptions = field(default_factory=RunOptions)
+    watch: WatchOptions = field(default_factory=WatchOptions)
 
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 1 << 64:

@@ -26,6 +26,7 @@ from teramind_model.generate.sampling import Sampler
 from teramind_model.generate.source import Source, load_source, pick_device
 from teramind_model.generate.strips import Done, Strips
 from teramind_model.generate.units import Layout, choose_strip, tile_steps, units
+from teramind_model.generate.watch import Watcher, watchers
 from teramind_model.methods.two_paths import TwoPathMethod
 
 __all__ = ["generate"]
@@ -73,14 +74,18 @@ def generate(config: GenerateConfig, source: Source | None = None, *, say: Say =
     counts = _counts(config, source, atlas, genes)
     provenance = _provenance(config, source, atlas, request, counts)
     spec = _spec(source, atlas, job, provenance)
+    watching = watchers(config.watch, spec, job.inside, say)
     writer = begin(decision, config.out, spec, atlas, job.first, overwrite=config.run.overwrite)
+    watching.catch_up(writer)
     if strip is None:
         sampler = Sampler(
             source, counts, job.tiles, atlas.canvas, config.steps, config.seed, config.run.precision
         )
-        made: dict[str, Any] = {"windows": _run_windows(writer, sampler, job, decision == "resume", say)}
+        made: dict[str, Any] = {"windows": _run_windows(writer, sampler, job, watching, say)}
     else:
-        made = asdict(_run_units(writer, _strips(config, source, atlas, job, counts), job, strip, say))
+        strips = _strips(config, source, atlas, job, counts, watching)
+        made = asdict(_run_units(writer, strips, job, strip, say))
+    watching.finish()
     run = {"wall_time_s": round(time.monotonic() - began, 3), **made, "device": device}
     writer.set_provenance({**provenance, "run": {**run, "threads": torch.get_num_threads()}})
     _write_table(writer, say)
@@ -143,7 +148,9 @@ def _fits(config: GenerateConfig, source: Source, atlas: Brain, job: _Job) -> in
     return choose_strip(work, _layout(source, atlas, job), config.run.memory)
 
 
-def _strips(config: GenerateConfig, source: Source, atlas: Brain, job: _Job, counts: CountsSource) -> Strips:
+def _strips(
+    config: GenerateConfig, source: Source, atlas: Brain, job: _Job, counts: CountsSource, on_shard: Watcher
+) -> Strips:
     return Strips(
         source=source,
         counts=counts,
@@ -155,6 +162,7 @@ def _strips(config: GenerateConfig, source: Source, atlas: Brain, job: _Job, cou
         end=job.end,
         batch=config.run.batch,
         precision=config.run.precision,
+        on_shard=on_shard,
     )
 
 
@@ -247,11 +255,11 @@ def _spec(source: Source, atlas: Brain, job: _Job, provenance: dict[str, Any]) -
     )
 
 
-def _run_windows(writer: BrainWriter, sampler: Sampler, job: _Job, resumed: bool, say: Say) -> int:
+def _run_windows(writer: BrainWriter, sampler: Sampler, job: _Job, on_shard: Watcher, say: Say) -> int:
     """Make and write every window that is not wholly written; their number."""
     pending = {z + job.first for z, _ in writer.pending("morphology")}
     todo = [window for window in job.windows if not pending.isdisjoint(window.image)]
-    if resumed:
+    if len(todo) < len(job.windows):
         say(f"{writer.url}: resuming, {len(job.windows) - len(todo)} of {len(job.windows)} windows are there")
     with progress(len(todo) * sampler.tile_steps, "generate", "tile-steps") as advance:
         for window in todo:
@@ -259,11 +267,13 @@ def _run_windows(writer: BrainWriter, sampler: Sampler, job: _Job, resumed: bool
             for slot, z in enumerate(window.image):
                 # Slices beyond the last section, or not asked for, are discarded.
                 if job.first <= z < job.end:
-                    _write_section(writer, z - job.first, job.inside, images[:, slot])
+                    _write_section(writer, z - job.first, job.inside, images[:, slot], on_shard)
     return len(todo)
 
 
-def _write_section(writer: BrainWriter, z: int, where: Box, image: NDArray[np.uint8]) -> None:
+def _write_section(
+    writer: BrainWriter, z: int, where: Box, image: NDArray[np.uint8], on_shard: Watcher
+) -> None:
     """Write one section shard by shard: ``image (stains, h, w)`` at ``where``, black elsewhere."""
     for section, shard in writer.shards("morphology"):
         if section != z:
@@ -274,6 +284,7 @@ def _write_section(writer: BrainWriter, z: int, where: Box, image: NDArray[np.ui
             into = common.shift(-shard.y0, -shard.x0).slices
             block[(..., *into)] = image[(..., *common.shift(-where.y0, -where.x0).slices)]
         writer.write("morphology", z, shard, block)
+        on_shard(z, shard, block)
 
 
 def _write_table(writer: BrainWriter, say: Say) -> None:

@@ -17,6 +17,7 @@ from teramind_model.generate.rows import StoreRows
 from teramind_model.generate.sampling import autocast
 from teramind_model.generate.source import Source
 from teramind_model.generate.units import Layout, Unit
+from teramind_model.generate.watch import Watcher
 from teramind_model.generate.wavefront import Wavefront
 from teramind_model.network.unet import PatchUNet
 
@@ -34,7 +35,8 @@ class Done:
 
 @dataclass(frozen=True)
 class Strips:
-    """What all units of a run share. ``first`` .. ``end`` are the atlas's sections that the store holds."""
+    """What all units of a run share. ``first`` .. ``end`` are the atlas's sections that the store holds; ``on_shard``
+    is shown each shard once it is written."""
 
     source: Source
     counts: CountsSource
@@ -46,6 +48,7 @@ class Strips:
     end: int
     batch: int
     precision: str
+    on_shard: Watcher
 
     def shards(self, pending: Iterable[tuple[int, Box]], unit: Unit) -> list[tuple[int, Box]]:
         """Those of the shards not written yet that are the unit's: section of the store, box in pixels."""
@@ -129,6 +132,7 @@ class Strips:
     def _write(self, writer: BrainWriter, z: int, box: Box, block: NDArray[np.uint8], done: Done) -> None:
         writer.write("morphology", z, box, block)
         done.shards_written += 1
+        self.on_shard(z, box, block)
 
     def _pixel(self, column: int) -> int:
         return column * self.layout.patch

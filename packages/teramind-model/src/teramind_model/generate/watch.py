@@ -1,7 +1,7 @@
 """Looking at a generation while it runs: a preview that grows, and figures against the real brain as rows finish.
 
-Watching changes no byte of the store. Each watcher is shown every shard once it is written, and, where a run goes on, may
-look at those that are there already.
+Watching changes no byte of the store. Each watcher is shown every shard once it is written; where a run goes on, the
+preview also looks at those that are there already.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ from torch.nn import functional
 from teramind_data.errors import InputError, MissingInputError
 from teramind_data.geometry import BIN_PX, Box, tiles
 from teramind_data.picture import jpeg, sheet
-from teramind_data.store import Brain, BrainSpec
+from teramind_data.store import Brain, BrainSpec, BrainWriter, open_brain
 from teramind_data.store.location import Location
+from teramind_model.generate.config import WatchOptions
 
-__all__ = ["Likeness", "Preview", "Watcher", "image_likeness"]
+__all__ = ["Likeness", "Preview", "Watcher", "Watchers", "image_likeness", "watchers"]
 
 _TILE_PX = 256
 _PREVIEW_PX = 512
@@ -95,6 +96,49 @@ class Preview:
         self._planes[z, :, y : y + small.shape[1], x : x + small.shape[2]] = small
 
 
+@dataclass(frozen=True)
+class Watchers:
+    """Those of one run."""
+
+    preview: Preview | None = None
+    likeness: Likeness | None = None
+
+    def __call__(self, z: int, box: Box, block: NDArray[np.uint8]) -> None:
+        """See :class:`Watcher`."""
+        for watcher in (self.preview, self.likeness):
+            if watcher is not None:
+                watcher(z, box, block)
+
+    def catch_up(self, writer: BrainWriter) -> None:
+        """Look at what an earlier run wrote."""
+        if self.preview is None:
+            return
+        pending = set(writer.pending("morphology"))
+        done = [shard for shard in writer.shards("morphology") if shard not in pending]
+        if done:
+            self.preview.catch_up(open_brain(writer.url, incomplete=True), done)
+
+    def finish(self) -> None:
+        """Save the last picture and say the last figures."""
+        if self.preview is not None:
+            self.preview.save()
+        if self.likeness is not None:
+            self.likeness.tell()
+
+
+def watchers(options: WatchOptions, spec: BrainSpec, region: Box, say: Callable[[str], None]) -> Watchers:
+    """What the options ask for, for a store of ``spec`` of which ``region`` (canvas pixels) is made.
+
+    Raises:
+        InputError, MissingInputError: see :class:`Preview` and :class:`Likeness`.
+    """
+    preview = None if options.preview is None else Preview(Path(options.preview), spec)
+    likeness = None
+    if options.compare_with is not None:
+        likeness = Likeness(open_brain(options.compare_with), spec, region, say)
+    return Watchers(preview, likeness)
+
+
 @dataclass
 class _Sums:
     tiles: int = 0
@@ -112,8 +156,8 @@ class _Sums:
 class Likeness:
     """PSNR and SSIM of tissue tiles against a real brain, told as rows of shards finish.
 
-    Means of per-tile values over 256-px tiles (a shard, where that is smaller) that hold molecules in the real brain and lie
-    whole in the region, both stains; the convention of ``teramind-eval report``.
+    Means of per-tile values over 256-px tiles (a shard, where that is smaller) that hold molecules in the real brain
+    and lie whole in the region, both stains; the convention of ``teramind-eval report``.
 
     Args:
         real: the atlas.
@@ -175,8 +219,8 @@ class Likeness:
 def image_likeness(real: NDArray[np.uint8], made: NDArray[np.uint8]) -> tuple[float, float]:
     """PSNR in dB over all channels together (at most 100) and mean SSIM of them, of ``(c, h, w)`` uint8 images.
 
-    SSIM after Wang et al. 2004: Gaussian window of 11 px and sigma 1.5, data range 255, windows wholly inside. Edges below
-    11 px have no window; SSIM is NaN there.
+    SSIM after Wang et al. 2004: Gaussian window of 11 px and sigma 1.5, data range 255, windows wholly inside. Edges
+    below 11 px have no window; SSIM is NaN there.
     """
     x, y = (torch.from_numpy(np.ascontiguousarray(image)).double() for image in (real, made))
     error = float((x - y).square().mean())
