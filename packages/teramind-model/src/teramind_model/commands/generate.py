@@ -31,6 +31,9 @@ def command(
     out: Annotated[str, typer.Option(help="Store to write.")],
     steps: Annotated[int, typer.Option(help="DDIM steps; 15 as in the paper.")] = 15,
     seed: Annotated[int, typer.Option(help="Of the start noise, and of the shuffle.")] = 0,
+    seeds: Annotated[
+        int, typer.Option(help="Draws, of SEED, SEED + 1, ...; mean and SD of several beside the first.")
+    ] = 1,
     sections: Annotated[
         str | None, typer.Option(help="Only these of the atlas's sections, FIRST:END.")
     ] = None,
@@ -85,6 +88,7 @@ def command(
         checkpoint=checkpoint,
         out=out,
         seed=seed,
+        draws=seeds,
         steps=steps,
         sections=None if sections is None else parse_sections(sections),
         roi=None if roi is None else parse_roi(roi),

@@ -90,6 +90,8 @@ class GenerateConfig:
         checkpoint: checkpoint folder, run folder, or ``phantom`` for the shipped one.
         out: store to write.
         seed: of the start noise, and of the shuffle where there is one.
+        draws: brains drawn, from the noise of ``seed``, ``seed`` + 1, ...; with two or more the store also holds
+            their mean and standard deviation.
         steps: DDIM steps (the paper's 15).
         sections: half-open range of the atlas's sections; all where None.
         roi: part of the canvas to generate, grown to whole tiles; black outside. The whole canvas where None.
@@ -104,6 +106,7 @@ class GenerateConfig:
     checkpoint: str
     out: str
     seed: int = 0
+    draws: int = 1
     steps: int = 15
     sections: tuple[int, int] | None = None
     roi: Box | None = None
@@ -114,8 +117,10 @@ class GenerateConfig:
     watch: WatchOptions = field(default_factory=WatchOptions)
 
     def __post_init__(self) -> None:
-        if not 0 <= self.seed < 1 << 64:
-            raise InputError("seed is out of range", expected="0 .. 2^64 - 1", found=self.seed)
+        if self.draws < 1:
+            raise InputError("draws must be positive", expected=">= 1", found=self.draws)
+        if not 0 <= self.seed <= (1 << 64) - self.draws:
+            raise InputError("seed is out of range", expected=f"0 .. 2^64 - {self.draws}", found=self.seed)
         if self.control not in get_args(Control):
             raise InputError("unknown control", expected=", ".join(get_args(Control)), found=self.control)
         if self.strata < 1:

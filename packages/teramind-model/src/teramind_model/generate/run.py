@@ -21,6 +21,7 @@ from teramind_model.controls import CountsSource, MeasuredCounts, NeighbourCount
 from teramind_model.diffusion.ddim import ddim_steps
 from teramind_model.generate.budget import Work, check_memory
 from teramind_model.generate.config import GenerateConfig
+from teramind_model.generate.draws import add_images
 from teramind_model.generate.output import atlas_identity, begin, decide, software_versions
 from teramind_model.generate.sampling import Sampler
 from teramind_model.generate.source import Source, load_source, pick_device
@@ -76,6 +77,8 @@ def generate(config: GenerateConfig, source: Source | None = None, *, say: Say =
     spec = _spec(source, atlas, job, provenance)
     watching = watchers(config.watch, spec, job.inside, say)
     writer = begin(decision, config.out, spec, atlas, job.first, overwrite=config.run.overwrite)
+    if config.draws > 1:
+        add_images(writer, config.draws)
     watching.catch_up(writer)
     if strip is None:
         sampler = Sampler(
@@ -141,11 +144,18 @@ def _fits(config: GenerateConfig, source: Source, atlas: Brain, job: _Job) -> in
     """
     # By the method, not by the network: the same network may be denoised another way (patches alone).
     if config.run.engine == "straightforward" or not isinstance(source.method, TwoPathMethod):
+        if config.draws > 1:
+            raise InputError(
+                "only the wavefront makes several draws",
+                expected="--seeds 1, or --engine wavefront and a method that has it",
+                found=f"--seeds {config.draws}, {source.method.name}, engine {config.run.engine}",
+            )
         check_memory(source.network, job.tiles, config.run.memory)
         return None
     network = source.network
     work = Work(source.model.config, network.genes, network.gene_slices, config.steps, config.run.batch)
-    return choose_strip(work, _layout(source, atlas, job), config.run.memory)
+    # The draws of a unit are made side by side.
+    return choose_strip(work, _layout(source, atlas, job), config.run.memory // config.draws)
 
 
 def _strips(
@@ -155,7 +165,7 @@ def _strips(
         source=source,
         counts=counts,
         steps=ddim_steps(config.steps),
-        seed=config.seed,
+        seeds=tuple(range(config.seed, config.seed + config.draws)),
         layout=_layout(source, atlas, job),
         canvas=atlas.canvas,
         first=job.first,
@@ -175,7 +185,8 @@ def _run_units(writer: BrainWriter, strips: Strips, job: _Job, strip: int, say: 
         say(f"{writer.url}: resuming, {len(every) - len(todo)} of {len(every)} units are there")
     region = strips.layout.region
     rows = range(region.y0, region.y1)
-    total = sum(tile_steps(unit.target(rows), region, len(strips.steps)) for unit, _ in todo)
+    steps = sum(tile_steps(unit.target(rows), region, len(strips.steps)) for unit, _ in todo)
+    total = steps * len(strips.seeds)
     done = Done()
     with progress(total, "generate", "tile-steps") as advance:
         for unit, shards in todo:
@@ -192,7 +203,9 @@ def _request(config: GenerateConfig, source: Source, atlas: Brain, job: _Job, de
     control: dict[str, Any] = {"kind": config.control}
     if config.control == "shuffled":
         control |= {"tile": config.control_tile or source.network.patch, "strata": config.strata}
+    several = {"draws": config.draws} if config.draws > 1 else {}
     return {
+        **several,
         "checkpoint": source.sha256,
         "atlas": atlas_identity(atlas)["fingerprint"],
         "seed": config.seed,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,7 @@ from teramind_data.geometry import Box, ceil_div
 from teramind_data.store import BrainWriter
 from teramind_model.controls import CountsSource
 from teramind_model.diffusion.ddim import DDIMStep, to_uint8
+from teramind_model.generate.draws import write_shard
 from teramind_model.generate.rows import StoreRows
 from teramind_model.generate.sampling import autocast
 from teramind_model.generate.source import Source
@@ -35,13 +37,13 @@ class Done:
 
 @dataclass(frozen=True)
 class Strips:
-    """What all units of a run share. ``first`` .. ``end`` are the atlas's sections that the store holds; ``on_shard``
-    is shown each shard once it is written."""
+    """What all units of a run share. ``first`` .. ``end`` are the atlas's sections that the store holds; a draw is made
+    of each of ``seeds``; ``on_shard`` is shown each shard of the first once it is written."""
 
     source: Source
     counts: CountsSource
     steps: tuple[DDIMStep, ...]
-    seed: int
+    seeds: tuple[int, ...]
     layout: Layout
     canvas: tuple[int, int]
     first: int
@@ -77,7 +79,7 @@ class Strips:
         for z, box in pending:
             if (z, box) not in touched:
                 black = np.zeros((len(self.source.stains), *box.shape), np.uint8)
-                self._write(writer, z, box, black, done)
+                self._write(writer, z, box, [black] * len(self.seeds), done)
         if not touched:
             return
         edge = self.layout.band_tiles
@@ -87,35 +89,39 @@ class Strips:
         by_band: dict[int, list[tuple[int, Box]]] = {}
         for z, box in touched:
             by_band.setdefault(box.y0 // self.layout.band, []).append((z, box))
-        for band, image in self._bands(unit, rows, done, advance):
+        # All draws side by side, band by band: none is ever whole in memory.
+        draws = [self._bands(unit, rows, seed, done, advance) for seed in self.seeds]
+        for bands in zip(*draws, strict=True):
+            band = bands[0][0]
             for z, box in by_band.get(band, ()):
                 slot = unit.window.image.index(z + self.first)
-                self._write(writer, z, box, self._cut(image[:, slot], band, unit, box), done)
+                blocks = [self._cut(image[:, slot], band, unit, box) for _, image in bands]
+                self._write(writer, z, box, blocks, done)
 
     def _bands(
-        self, unit: Unit, rows: range, done: Done, advance: Callable[[int], None]
+        self, unit: Unit, rows: range, seed: int, done: Done, advance: Callable[[int], None]
     ) -> Iterator[tuple[int, NDArray[np.uint8]]]:
         """``(band, image (stains, Z, band px, strip px))`` as their last rows are finished."""
         model = self.source.model
         assert isinstance(model, PatchUNet)
         shape, patch, edge = model.config, self.layout.patch, self.layout.band_tiles
-        reader = StoreRows(self.counts, unit.window, shape, self.seed)
+        reader = StoreRows(self.counts, unit.window, shape, seed)
         target = unit.target(rows)
         wavefront = Wavefront(model, reader, self.steps, target, self.layout.region, self.canvas, self.batch)
         size = (shape.stains, shape.image_slices, self.layout.band, len(unit.columns) * patch)
         image = np.zeros(size, np.uint8)
         counted = 0
-        with autocast(next(model.parameters()).device.type, self.precision):
-            for row, x in wavefront.rows():
-                y = row % edge * patch
-                made = to_uint8(x).unflatten(0, (shape.stains, shape.image_slices))
-                image[:, :, y : y + patch] = made.to("cpu", torch.uint8).numpy()
-                advance(wavefront.calls.decoded - counted)
-                done.tile_steps += wavefront.calls.decoded - counted
-                counted = wavefront.calls.decoded
-                if row + 1 == target.y1 or (row + 1) % edge == 0:
-                    yield row // edge, image
-                    image = np.zeros(size, np.uint8)
+        device = next(model.parameters()).device.type
+        for row, x in _each_under(lambda: autocast(device, self.precision), wavefront.rows()):
+            y = row % edge * patch
+            made = to_uint8(x).unflatten(0, (shape.stains, shape.image_slices))
+            image[:, :, y : y + patch] = made.to("cpu", torch.uint8).numpy()
+            advance(wavefront.calls.decoded - counted)
+            done.tile_steps += wavefront.calls.decoded - counted
+            counted = wavefront.calls.decoded
+            if row + 1 == target.y1 or (row + 1) % edge == 0:
+                yield row // edge, image
+                image = np.zeros(size, np.uint8)
         done.bins_read += reader.bins_read
 
     def _cut(self, image: NDArray[np.uint8], band: int, unit: Unit, box: Box) -> NDArray[np.uint8]:
@@ -129,10 +135,24 @@ class Strips:
             block[(..., *into)] = image[(..., *common.shift(-there.y0, -there.x0).slices)]
         return block
 
-    def _write(self, writer: BrainWriter, z: int, box: Box, block: NDArray[np.uint8], done: Done) -> None:
-        writer.write("morphology", z, box, block)
+    def _write(
+        self, writer: BrainWriter, z: int, box: Box, draws: list[NDArray[np.uint8]], done: Done
+    ) -> None:
+        write_shard(writer, z, box, draws)
         done.shards_written += 1
-        self.on_shard(z, box, block)
+        self.on_shard(z, box, draws[0])
 
     def _pixel(self, column: int) -> int:
         return column * self.layout.patch
+
+
+def _each_under(
+    context: Callable[[], AbstractContextManager[object]], rows: Iterator[tuple[int, torch.Tensor]]
+) -> Iterator[tuple[int, torch.Tensor]]:
+    """Rows, each made under a context of its own: one held open across a yield would leak into other draws."""
+    while True:
+        with context():
+            row = next(rows, None)
+        if row is None:
+            return
+        yield row

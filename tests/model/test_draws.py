@@ -1,0 +1,99 @@
+"""Several draws of a brain: the first, and mean and spread of all, against draws made one by one."""
+
+from __future__ import annotations
+
+import statistics
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from teramind_data.errors import InputError
+from teramind_data.store import BrainWriter, open_brain
+from teramind_model.generate import GenerateConfig, RunOptions, generate
+from teramind_model.generate.draws import MEAN, SD, mean_and_sd
+from tests.model.tiny import tiny_atlas, tiny_source
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+
+
+class Stopped(Exception):
+    """Where a run was to stop."""
+
+
+def quiet(line: str) -> None:
+    pass
+
+
+def test_mean_and_sd_pixel_by_pixel() -> None:
+    rng = np.random.default_rng(0)
+    draws = list(rng.integers(0, 256, (5, 2, 3, 4), dtype=np.uint8))
+    draws[1][0, 0] = draws[0][0, 0]
+    mean, sd = mean_and_sd(draws)
+    for index in np.ndindex(2, 3, 4):
+        values = [int(draw[index]) for draw in draws]
+        assert mean[index] == np.float16(statistics.fmean(values))
+        assert sd[index] == np.float16(statistics.stdev(values))
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_draws_are_those_of_their_seeds(tmp_path: Path, precision: str) -> None:
+    atlas = tiny_atlas(tmp_path / "a.zarr", (80, 96))
+    source, run = tiny_source(), RunOptions(precision=precision)  # type: ignore[arg-type]
+
+    def config(name: str, **options: int) -> GenerateConfig:
+        return GenerateConfig(atlas.url, "tiny", str(tmp_path / name), steps=2, run=run, **options)  # type: ignore[arg-type]
+
+    alone = [
+        generate(config(f"{seed}.zarr", seed=seed), source, say=quiet).morphology[:] for seed in (7, 8, 9)
+    ]
+    together = generate(config("k.zarr", seed=7, draws=3), source, say=quiet)
+    assert np.array_equal(together.morphology[:], alone[0])
+    mean, sd = mean_and_sd(alone)
+    assert np.array_equal(together.image(MEAN)[:], mean)
+    assert np.array_equal(together.image(SD)[:], sd)
+    assert sd.any()
+    assert not np.array_equal(alone[0], alone[1])
+    assert together.provenance["request"]["draws"] == 3
+
+
+def test_a_stopped_run_of_several_draws_goes_on_to_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    atlas = tiny_atlas(tmp_path / "a.zarr", (128, 96), 2)
+    config = {"steps": 2, "draws": 2}
+    whole = generate(
+        GenerateConfig(atlas.url, "tiny", str(tmp_path / "w.zarr"), **config), tiny_source(), say=quiet
+    )
+    written: list[str] = []
+    write = BrainWriter.write
+
+    def stop_after_a_mean(self: BrainWriter, name: str, *rest: object) -> None:
+        write(self, name, *rest)  # type: ignore[arg-type]
+        written.append(name)
+        if written.count(MEAN) == 3:
+            raise Stopped
+
+    again = GenerateConfig(atlas.url, "tiny", str(tmp_path / "s.zarr"), **config)
+    with monkeypatch.context() as patch:
+        patch.setattr(BrainWriter, "write", stop_after_a_mean)
+        with pytest.raises(Stopped):
+            generate(again, tiny_source(), say=quiet)
+    assert written.count("morphology") == 2
+    generate(again, tiny_source(), say=quiet)
+    stopped = open_brain(tmp_path / "s.zarr")
+    for name in ("morphology", MEAN, SD):
+        assert np.array_equal(stopped.image(name)[:], whole.image(name)[:])
+
+
+def test_only_the_wavefront_makes_several(tmp_path: Path) -> None:
+    atlas = tiny_atlas(tmp_path / "a.zarr", (64, 64), 2)
+    run = RunOptions(engine="straightforward")
+    config = GenerateConfig(atlas.url, "tiny", str(tmp_path / "g.zarr"), steps=2, draws=2, run=run)
+    with pytest.raises(InputError, match=r"only the wavefront makes several draws .*engine straightforward"):
+        generate(config, tiny_source(), say=quiet)
+    assert not (tmp_path / "g.zarr").exists()
+    with pytest.raises(InputError, match=r"draws must be positive .expected >= 1, found 0"):
+        GenerateConfig("a", "c", "o", draws=0)
+    with pytest.raises(InputError, match=r"seed is out of range .expected 0 .. 2\^64 - 2"):
+        GenerateConfig("a", "c", "o", seed=(1 << 64) - 1, draws=2)
