@@ -102,7 +102,8 @@ def strips_of_one_band(source: Source, canvas: tuple[int, int], batch: int) -> R
     """Options whose memory does for strips of one band, and no wider."""
     network = source.network
     assert isinstance(network, NetworkConfig)
-    layout = Layout(Box.from_shape(canvas).coarsen(32), 32, 64)
+    tiles = Box.from_shape(canvas).coarsen(32)
+    layout = Layout(tiles, tiles, 32, 64)
     work = Work(network, network.genes, network.gene_slices, STEPS, batch)
     options = RunOptions(batch=batch, memory=unit_memory(work, 2, layout.region.width, layout.band))
     assert choose_strip(work, layout, options.memory) == 1

@@ -40,6 +40,12 @@ def command(
     roi: Annotated[
         str | None, typer.Option(help="Only this part, y0:y1,x0:x1 px, grown to whole tiles.")
     ] = None,
+    roi_exact: Annotated[
+        bool,
+        typer.Option(
+            "--roi-exact", help="Compute what lies around --roi too: it then equals that part of the brain."
+        ),
+    ] = False,
     shuffle_genes: Annotated[
         bool, typer.Option("--shuffle-genes", help="Control: genes of other tiles, same region and density.")
     ] = False,
@@ -92,6 +98,7 @@ def command(
         steps=steps,
         sections=None if sections is None else parse_sections(sections),
         roi=None if roi is None else parse_roi(roi),
+        roi_exact=roi_exact,
         control=control,
         control_tile=shuffle_tile,
         strata=strata,

@@ -95,6 +95,8 @@ class GenerateConfig:
         steps: DDIM steps (the paper's 15).
         sections: half-open range of the atlas's sections; all where None.
         roi: part of the canvas to generate, grown to whole tiles; black outside. The whole canvas where None.
+        roi_exact: also compute the tiles around the region that it depends on, so that it equals that part of the whole
+            brain; else the image is -1 around it at every step, as published.
         control: ``none``: each place's own genes; ``shuffled``: those of another tile of the same region and
             density; ``neighbour``: those of the next section.
         control_tile: edge of the shuffled tiles in pixels, a multiple of 16; the patch edge where None.
@@ -110,6 +112,7 @@ class GenerateConfig:
     steps: int = 15
     sections: tuple[int, int] | None = None
     roi: Box | None = None
+    roi_exact: bool = False
     control: Control = "none"
     control_tile: int | None = None
     strata: int = 4
@@ -121,6 +124,8 @@ class GenerateConfig:
             raise InputError("draws must be positive", expected=">= 1", found=self.draws)
         if not 0 <= self.seed <= (1 << 64) - self.draws:
             raise InputError("seed is out of range", expected=f"0 .. 2^64 - {self.draws}", found=self.seed)
+        if self.roi_exact and self.roi is None:
+            raise InputError("--roi-exact is for a region", remedy="Give --roi too, or leave it out")
         if self.control not in get_args(Control):
             raise InputError("unknown control", expected=", ".join(get_args(Control)), found=self.control)
         if self.strata < 1:

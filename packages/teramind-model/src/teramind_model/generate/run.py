@@ -81,8 +81,9 @@ def generate(config: GenerateConfig, source: Source | None = None, *, say: Say =
         add_images(writer, config.draws)
     watching.catch_up(writer)
     if strip is None:
+        tiles = _computed(config, source, job)
         sampler = Sampler(
-            source, counts, job.tiles, atlas.canvas, config.steps, config.seed, config.run.precision
+            source, counts, tiles, atlas.canvas, config.steps, config.seed, config.run.precision
         )
         made: dict[str, Any] = {"windows": _run_windows(writer, sampler, job, watching, say)}
     else:
@@ -99,7 +100,8 @@ def generate(config: GenerateConfig, source: Source | None = None, *, say: Say =
 class _Job:
     """Which windows and which part of the canvas.
 
-    ``first`` and ``end`` are sections of the atlas; ``tiles`` whole tiles, ``inside`` what of them is on the canvas.
+    ``first`` and ``end`` are sections of the atlas; ``tiles`` whole tiles, ``inside`` what of them is on the canvas;
+    ``known`` the tiles that may be computed for them, -1 outside.
     """
 
     first: int
@@ -107,6 +109,7 @@ class _Job:
     windows: tuple[Window, ...]
     tiles: Box
     inside: Box
+    known: Box
 
 
 def _plan(config: GenerateConfig, source: Source, atlas: Brain) -> _Job:
@@ -128,12 +131,23 @@ def _plan(config: GenerateConfig, source: Source, atlas: Brain) -> _Job:
     inside = None if tiles is None else tiles.clip(atlas.canvas)
     if tiles is None or inside is None:
         raise InputError("region is not on the canvas", atlas.url, f"inside {whole}", roi)
-    return _Job(first, end, chosen, tiles, inside)
+    known = whole.cover(network.patch) if config.roi_exact else tiles
+    return _Job(first, end, chosen, tiles, inside, known)
+
+
+def _computed(config: GenerateConfig, source: Source, job: _Job) -> Box:
+    """What the straightforward sampler computes: the tiles, and around them all known ones that they may depend on.
+
+    A tile depends on its neighbours' halves (or less) at each step, so on no tile further off than there are steps.
+    """
+    grown = job.tiles.expand(config.steps * source.network.patch).intersect(job.known)
+    assert grown is not None  # the tiles are known themselves
+    return grown
 
 
 def _layout(source: Source, atlas: Brain, job: _Job) -> Layout:
     patch = source.network.patch
-    return Layout(job.tiles.coarsen(patch), patch, atlas.spec.shard_px)
+    return Layout(job.tiles.coarsen(patch), job.known.coarsen(patch), patch, atlas.spec.shard_px)
 
 
 def _fits(config: GenerateConfig, source: Source, atlas: Brain, job: _Job) -> int | None:
@@ -150,7 +164,7 @@ def _fits(config: GenerateConfig, source: Source, atlas: Brain, job: _Job) -> in
                 expected="--seeds 1, or --engine wavefront and a method that has it",
                 found=f"--seeds {config.draws}, {source.method.name}, engine {config.run.engine}",
             )
-        check_memory(source.network, job.tiles, config.run.memory)
+        check_memory(source.network, _computed(config, source, job), config.run.memory)
         return None
     network = source.network
     work = Work(source.model.config, network.genes, network.gene_slices, config.steps, config.run.batch)
@@ -183,9 +197,9 @@ def _run_units(writer: BrainWriter, strips: Strips, job: _Job, strip: int, say: 
     todo = [(unit, shards) for unit in every if (shards := strips.shards(pending, unit))]
     if len(todo) < len(every):
         say(f"{writer.url}: resuming, {len(every) - len(todo)} of {len(every)} units are there")
-    region = strips.layout.region
-    rows = range(region.y0, region.y1)
-    steps = sum(tile_steps(unit.target(rows), region, len(strips.steps)) for unit, _ in todo)
+    layout = strips.layout
+    rows = range(layout.region.y0, layout.region.y1)
+    steps = sum(tile_steps(unit.target(rows), layout.known, len(strips.steps)) for unit, _ in todo)
     total = steps * len(strips.seeds)
     done = Done()
     with progress(total, "generate", "tile-steps") as advance:
@@ -203,9 +217,12 @@ def _request(config: GenerateConfig, source: Source, atlas: Brain, job: _Job, de
     control: dict[str, Any] = {"kind": config.control}
     if config.control == "shuffled":
         control |= {"tile": config.control_tile or source.network.patch, "strata": config.strata}
-    several = {"draws": config.draws} if config.draws > 1 else {}
+    # Only where asked for: stores made before there was a choice are not of another request.
+    further: dict[str, Any] = {"draws": config.draws} if config.draws > 1 else {}
+    if config.roi_exact:
+        further["roi_exact"] = True
     return {
-        **several,
+        **further,
         "checkpoint": source.sha256,
         "atlas": atlas_identity(atlas)["fingerprint"],
         "seed": config.seed,
@@ -274,13 +291,18 @@ def _run_windows(writer: BrainWriter, sampler: Sampler, job: _Job, on_shard: Wat
     todo = [window for window in job.windows if not pending.isdisjoint(window.image)]
     if len(todo) < len(job.windows):
         say(f"{writer.url}: resuming, {len(job.windows) - len(todo)} of {len(job.windows)} windows are there")
+    corner = sampler.inside
+
+    def cut(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        return image[(..., *job.inside.shift(-corner.y0, -corner.x0).slices)]
+
     with progress(len(todo) * sampler.tile_steps, "generate", "tile-steps") as advance:
         for window in todo:
             images = sampler.window(window, advance)
             for slot, z in enumerate(window.image):
                 # Slices beyond the last section, or not asked for, are discarded.
                 if job.first <= z < job.end:
-                    _write_section(writer, z - job.first, job.inside, images[:, slot], on_shard)
+                    _write_section(writer, z - job.first, job.inside, cut(images[:, slot]), on_shard)
     return len(todo)
 
 

@@ -107,7 +107,7 @@ class Strips:
         shape, patch, edge = model.config, self.layout.patch, self.layout.band_tiles
         reader = StoreRows(self.counts, unit.window, shape, seed)
         target = unit.target(rows)
-        wavefront = Wavefront(model, reader, self.steps, target, self.layout.region, self.canvas, self.batch)
+        wavefront = Wavefront(model, reader, self.steps, target, self.layout.known, self.canvas, self.batch)
         size = (shape.stains, shape.image_slices, self.layout.band, len(unit.columns) * patch)
         image = np.zeros(size, np.uint8)
         counted = 0

@@ -16,10 +16,12 @@ __all__ = ["Layout", "Unit", "choose_strip", "units"]
 
 @dataclass(frozen=True)
 class Layout:
-    """Where things lie. ``region``: tiles to make, in tile units of ``patch`` pixels; ``band``: edge in pixels of
-    squares that are whole tiles and whole shards."""
+    """Where things lie. ``region``: tiles to make, in tile units of ``patch`` pixels; ``known``: all tiles that are
+    computed where they are needed, -1 outside them; ``band``: edge in pixels of squares that are whole tiles and whole
+    shards."""
 
     region: Box
+    known: Box
     patch: int
     shard: int
 
@@ -80,9 +82,9 @@ def choose_strip(work: Work, layout: Layout, limit: int) -> int:
 
 def _memory(work: Work, layout: Layout, width: int) -> int:
     widest = max(len(columns) for columns in layout.strips(width))
-    return unit_memory(work, widest, layout.region.width, layout.band)
+    return unit_memory(work, widest, layout.known.width, layout.band)
 
 
-def tile_steps(target: Box, region: Box, steps: int) -> int:
+def tile_steps(target: Box, known: Box, steps: int) -> int:
     """Tiles that a target's wavefront computes, over all steps."""
-    return sum(needed(target, region, later).area for later in range(steps))
+    return sum(needed(target, known, later).area for later in range(steps))
