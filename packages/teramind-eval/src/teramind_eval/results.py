@@ -153,6 +153,8 @@ class Results:
     stores: tuple[StoreResult, ...]
     trends: tuple[TrendScores, ...] = ()
     versions: dict[str, str] = field(default_factory=dict)
+    #: How each store was made, by label, where that is known; see `teramind_eval.report.provenance.making`.
+    made: dict[str, dict[str, Any]] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
 
     def store(self, role: Role) -> tuple[StoreResult, ...]:

@@ -26,6 +26,7 @@ from teramind_eval.report.output import (
     state_of,
     written_whole,
 )
+from teramind_eval.report.provenance import making
 from teramind_eval.results import Results, long_table
 
 if TYPE_CHECKING:
@@ -136,6 +137,7 @@ def gather(
             score for one in attention for score in trend_scores(one.which, one.trends, one.store.label)
         ),
         versions={name: version(name) for name in _PACKAGES},
+        made={one.label: making(one.brain.provenance) for one in stores[1:]},
     )
     return Evidence(config, stores, sizes, measured, attention, results)
 

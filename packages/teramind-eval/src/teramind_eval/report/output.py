@@ -1,4 +1,4 @@
-"""The report's directory: what may be replaced, what is current already, and how it appears whole or not at all."""
+"""Folders that commands write: what may be replaced, what is current, and how one appears whole or not at all."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +18,21 @@ from teramind_data.errors import OutputExistsError, StoreError
 PAGE, METRICS, TABLE, FIGURES = "report.html", "metrics.json", "metrics.parquet", "figures"
 
 State = Literal["absent", "current", "other"]
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of folder of ours: how it is called, and the page and the JSON by which it is known.
+
+    The JSON has `inputs` and `settings` at its top.
+    """
+
+    noun: str
+    page: str
+    numbers: str
+
+
+REPORT = Kind("report", PAGE, METRICS)
 
 
 def fingerprint(url: str, provenance: dict[str, Any]) -> dict[str, Any]:
@@ -38,43 +54,45 @@ def file_fingerprint(path: Path) -> dict[str, Any]:
     return {"bytes": stat.st_size, "modified_ns": stat.st_mtime_ns}
 
 
-def is_report(folder: Path) -> bool:
-    """Whether a folder is a report of ours."""
-    return (folder / PAGE).is_file() and _metrics(folder).get("inputs") is not None
+def is_ours(folder: Path, kind: Kind = REPORT) -> bool:
+    """Whether a folder is a report of ours, or of another kind."""
+    return (folder / kind.page).is_file() and _numbers(folder, kind).get("inputs") is not None
 
 
-def _metrics(folder: Path) -> dict[str, Any]:
+def _numbers(folder: Path, kind: Kind) -> dict[str, Any]:
     try:
-        found = json.loads((folder / METRICS).read_text(encoding="utf-8"))
+        found = json.loads((folder / kind.numbers).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
 
 
-def state_of(folder: Path, inputs: dict[str, Any], settings: dict[str, Any], *, overwrite: bool) -> State:
-    """Whether a report may be written to `folder`, or is there already.
+def state_of(
+    folder: Path, inputs: dict[str, Any], settings: dict[str, Any], *, overwrite: bool, kind: Kind = REPORT
+) -> State:
+    """Whether a report (or another kind of folder) may be written to `folder`, or is there already.
 
     Raises
     ------
     OutputExistsError
-        where something else is there, or an older report and `overwrite` was not asked for.
+        where something else is there, or an older one and `overwrite` was not asked for.
     """
     if not (folder.exists() or folder.is_symlink()) or (folder.is_dir() and not any(folder.iterdir())):
         return "absent"
-    if not folder.is_dir() or not is_report(folder):
+    if not folder.is_dir() or not is_ours(folder, kind):
         raise OutputExistsError(
-            "output exists and is no report of ours",
+            f"output exists and is no {kind.noun} of ours",
             where=folder,
-            expected="a new folder, or an earlier report",
+            expected=f"a new folder, or an earlier {kind.noun}",
             remedy="Give another --out, or remove it yourself",
         )
-    earlier = _metrics(folder)
+    earlier = _numbers(folder, kind)
     here = json.loads(json.dumps({"inputs": inputs, "settings": settings}))
     if all(earlier.get(key) == value for key, value in here.items()):
         return "current"
     if not overwrite:
         raise OutputExistsError(
-            "output holds a report of other inputs or settings",
+            f"output holds a {kind.noun} of other inputs or settings",
             where=folder,
             remedy="Give another --out, or --overwrite to replace it",
         )
@@ -95,7 +113,7 @@ def written_whole(folder: Path) -> Iterator[Path]:
         draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".partial", dir=folder.parent))
     except OSError as error:
         raise StoreError(
-            "report cannot be written",
+            "output cannot be written",
             where=folder,
             found=error.strerror,
             remedy="Give another --out, or check permissions",

@@ -13,6 +13,41 @@ _LONGEST_LIST = 6
 _LONGEST_TEXT = 160
 
 
+def making(provenance: dict[str, Any]) -> dict[str, Any]:
+    """What a generated store's provenance says of its making in single values; what it does not say is left out.
+
+    Keys: `method`, `control` (text); `z` (image slices of a window), `patch` (px), `channels`, `steps` (of the
+    sampler), `seed`, `crops` (all that the network saw in training, earlier checkpoints' included).
+    """
+    checkpoint = _inner(provenance, "checkpoint")
+    network = _inner(checkpoint, "network")
+    slices = network.get("gene_slices")
+    lineage = _inner(checkpoint, "training").get("lineage")
+    known = [one for one in lineage or () if isinstance(one, dict) and _whole(one.get("steps"))]
+    crops = sum(one["steps"] * one["batch"] for one in known if _whole(one.get("batch")))
+    found = {
+        "method": checkpoint.get("method"),
+        "control": _inner(provenance, "control").get("kind"),
+        "z": max(1, slices // 2) if isinstance(slices, int) else None,
+        "patch": network.get("patch"),
+        "channels": network.get("channels"),
+        "steps": provenance.get("steps"),
+        "seed": provenance.get("seed"),
+        "crops": crops or None,
+    }
+    kinds = {key: str if key in ("method", "control") else int for key in found}
+    return {key: value for key, value in found.items() if isinstance(value, kinds[key])}
+
+
+def _inner(entries: dict[str, Any], key: str) -> dict[str, Any]:
+    value = entries.get(key)
+    return value if isinstance(value, dict) else {}
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
 def stages(provenance: dict[str, Any]) -> tuple[str, ...]:
     """One sentence for each stage of training that led to the checkpoint, first to last."""
     checkpoint = provenance.get("checkpoint")
