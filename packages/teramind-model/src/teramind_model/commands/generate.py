@@ -56,6 +56,16 @@ def command(
         int | None, typer.Option(help="Edge of shuffled tiles in px; the patch edge by default.")
     ] = None,
     strata: Annotated[int, typer.Option(help="Density strata a region is shuffled within.")] = 4,
+    edit: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="What if: 'Th*0', 'Th=3', 'Th+1', 'Th=Gad1' (copy) or 'Th<>Gad1' (swap). Repeatable."
+        ),
+    ] = None,
+    edit_region: Annotated[
+        str | None,
+        typer.Option(help="Where --edit applies: a region's name, y0:y1,x0:x1 px, or a .npy mask over bins."),
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     precision: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
     threads: Annotated[int | None, typer.Option(help="CPU threads; torch's choice by default.")] = None,
@@ -102,6 +112,8 @@ def command(
         control=control,
         control_tile=shuffle_tile,
         strata=strata,
+        edits=tuple(edit or ()),
+        edit_region=edit_region,
         run=RunOptions(
             device,
             precision,  # type: ignore[arg-type]

@@ -99,6 +99,8 @@ class GenerateConfig:
             brain; else the image is -1 around it at every step, as published.
         control: ``none``: each place's own genes; ``shuffled``: those of another tile of the same region and
             density; ``neighbour``: those of the next section.
+        edits: changes of genes' counts before generation (``teramind_model.edits``), after the control, in this order.
+        edit_region: where; everywhere if None.
         control_tile: edge of the shuffled tiles in pixels, a multiple of 16; the patch edge where None.
         strata: density strata of a region, within which tiles are shuffled.
         run, watch: how to run, and what to look at meanwhile; neither says what the image is.
@@ -114,6 +116,8 @@ class GenerateConfig:
     roi: Box | None = None
     roi_exact: bool = False
     control: Control = "none"
+    edits: tuple[str, ...] = ()
+    edit_region: str | None = None
     control_tile: int | None = None
     strata: int = 4
     run: RunOptions = field(default_factory=RunOptions)
@@ -124,6 +128,8 @@ class GenerateConfig:
             raise InputError("draws must be positive", expected=">= 1", found=self.draws)
         if not 0 <= self.seed <= (1 << 64) - self.draws:
             raise InputError("seed is out of range", expected=f"0 .. 2^64 - {self.draws}", found=self.seed)
+        if self.edit_region is not None and not self.edits:
+            raise InputError("--edit-region is for --edit", remedy="Give --edit too, or leave it out")
         if self.roi_exact and self.roi is None:
             raise InputError("--roi-exact is for a region", remedy="Give --roi too, or leave it out")
         if self.control not in get_args(Control):

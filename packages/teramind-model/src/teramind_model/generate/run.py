@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib.util import find_spec
 from typing import Any
 
@@ -14,21 +14,21 @@ import torch
 from numpy.typing import NDArray
 
 from teramind_data.console import progress
-from teramind_data.errors import InputError
-from teramind_data.geometry import Box, Window, windows
-from teramind_data.store import Brain, BrainSpec, BrainWriter, Section, open_brain
+from teramind_data.store import Brain, BrainWriter, open_brain
 from teramind_model.controls import CountsSource, MeasuredCounts, NeighbourCounts, shuffle_counts
 from teramind_model.diffusion.ddim import ddim_steps
-from teramind_model.generate.budget import Work, check_memory
+from teramind_model.edits import EditedCounts, Edits, find_edits
 from teramind_model.generate.config import GenerateConfig
 from teramind_model.generate.draws import add_images
-from teramind_model.generate.output import atlas_identity, begin, decide, software_versions
+from teramind_model.generate.job import Job, choose_width, computed, layout_of, plan_job
+from teramind_model.generate.output import begin, decide
+from teramind_model.generate.record import provenance_of, request_of, spec_of
 from teramind_model.generate.sampling import Sampler
 from teramind_model.generate.source import Source, load_source, pick_device
 from teramind_model.generate.strips import Done, Strips
-from teramind_model.generate.units import Layout, choose_strip, tile_steps, units
+from teramind_model.generate.units import tile_steps, units
 from teramind_model.generate.watch import Watcher, watchers
-from teramind_model.methods.two_paths import TwoPathMethod
+from teramind_model.generate.windows import run_windows
 
 __all__ = ["generate"]
 
@@ -64,28 +64,29 @@ def generate(config: GenerateConfig, source: Source | None = None, *, say: Say =
     source = load_source(config.checkpoint, device) if source is None else source
     source.check_pixel_size(atlas)
     genes = source.gene_positions(atlas)
-    job = _plan(config, source, atlas)
-    strip = _fits(config, source, atlas, job)
-    request = _request(config, source, atlas, job, device)
+    job = plan_job(config, source, atlas)
+    strip = choose_width(config, source, atlas, job)
+    edits = find_edits(config.edits, config.edit_region, source.panel, atlas) if config.edits else None
+    request = request_of(config, source, atlas, job, device, edits)
     decision = decide(config.out, request, overwrite=config.run.overwrite)
     if decision == "up to date":
         say(f"{config.out}: up to date, nothing to do")
         return open_brain(config.out)
     began = time.monotonic()
-    counts = _counts(config, source, atlas, genes)
-    provenance = _provenance(config, source, atlas, request, counts)
-    spec = _spec(source, atlas, job, provenance)
+    counts = _counts(config, source, atlas, genes, edits)
+    provenance = provenance_of(config, source, atlas, request, counts)
+    spec = spec_of(source, atlas, job, provenance)
     watching = watchers(config.watch, spec, job.inside, say)
     writer = begin(decision, config.out, spec, atlas, job.first, overwrite=config.run.overwrite)
     if config.draws > 1:
         add_images(writer, config.draws)
     watching.catch_up(writer)
     if strip is None:
-        tiles = _computed(config, source, job)
+        tiles = computed(config, source, job)
         sampler = Sampler(
             source, counts, tiles, atlas.canvas, config.steps, config.seed, config.run.precision
         )
-        made: dict[str, Any] = {"windows": _run_windows(writer, sampler, job, watching, say)}
+        made: dict[str, Any] = {"windows": run_windows(writer, sampler, job, watching, say)}
     else:
         strips = _strips(config, source, atlas, job, counts, watching)
         made = asdict(_run_units(writer, strips, job, strip, say))
@@ -96,91 +97,31 @@ def generate(config: GenerateConfig, source: Source | None = None, *, say: Say =
     return writer.finish()
 
 
-@dataclass(frozen=True)
-class _Job:
-    """Which windows and which part of the canvas.
-
-    ``first`` and ``end`` are sections of the atlas; ``tiles`` whole tiles, ``inside`` what of them is on the canvas;
-    ``known`` the tiles that may be computed for them, -1 outside.
-    """
-
-    first: int
-    end: int
-    windows: tuple[Window, ...]
-    tiles: Box
-    inside: Box
-    known: Box
+def _counts(
+    config: GenerateConfig, source: Source, atlas: Brain, genes: NDArray[np.int64], edits: Edits | None
+) -> CountsSource:
+    counts = _unedited(config, source, atlas, genes)
+    return counts if edits is None else EditedCounts(counts, edits, atlas.canvas, atlas.n_sections)
 
 
-def _plan(config: GenerateConfig, source: Source, atlas: Brain) -> _Job:
-    network = source.network
-    first, end = config.sections or (0, atlas.n_sections)
-    if end > atlas.n_sections:
-        raise InputError(
-            "sections are not in the atlas", atlas.url, f"within 0:{atlas.n_sections}", f"{first}:{end}"
-        )
-    # Counted from the atlas's first section, so that a part equals the same part of the whole.
-    chosen = tuple(
-        window
-        for window in windows(atlas.n_sections, network.gene_slices, network.image_slices)
-        if any(first <= z < end for z in window.image)
-    )
-    whole = Box.from_shape(atlas.canvas)
-    roi = whole if config.roi is None else config.roi
-    tiles = roi.cover(network.patch) if whole.contains(roi) else None
-    inside = None if tiles is None else tiles.clip(atlas.canvas)
-    if tiles is None or inside is None:
-        raise InputError("region is not on the canvas", atlas.url, f"inside {whole}", roi)
-    known = whole.cover(network.patch) if config.roi_exact else tiles
-    return _Job(first, end, chosen, tiles, inside, known)
-
-
-def _computed(config: GenerateConfig, source: Source, job: _Job) -> Box:
-    """What the straightforward sampler computes: the tiles, and around them all known ones that they may depend on.
-
-    A tile depends on its neighbours' halves (or less) at each step, so on no tile further off than there are steps.
-    """
-    grown = job.tiles.expand(config.steps * source.network.patch).intersect(job.known)
-    assert grown is not None  # the tiles are known themselves
-    return grown
-
-
-def _layout(source: Source, atlas: Brain, job: _Job) -> Layout:
-    patch = source.network.patch
-    return Layout(job.tiles.coarsen(patch), job.known.coarsen(patch), patch, atlas.spec.shard_px)
-
-
-def _fits(config: GenerateConfig, source: Source, atlas: Brain, job: _Job) -> int | None:
-    """Width of the wavefront's strips, in bands; None for the straightforward sampler.
-
-    Raises:
-        InputError: where the work does not fit the memory.
-    """
-    # By the method, not by the network: the same network may be denoised another way (patches alone).
-    if config.run.engine == "straightforward" or not isinstance(source.method, TwoPathMethod):
-        if config.draws > 1:
-            raise InputError(
-                "only the wavefront makes several draws",
-                expected="--seeds 1, or --engine wavefront and a method that has it",
-                found=f"--seeds {config.draws}, {source.method.name}, engine {config.run.engine}",
-            )
-        check_memory(source.network, _computed(config, source, job), config.run.memory)
-        return None
-    network = source.network
-    work = Work(source.model.config, network.genes, network.gene_slices, config.steps, config.run.batch)
-    # The draws of a unit are made side by side.
-    return choose_strip(work, _layout(source, atlas, job), config.run.memory // config.draws)
+def _unedited(config: GenerateConfig, source: Source, atlas: Brain, genes: NDArray[np.int64]) -> CountsSource:
+    if config.control == "shuffled":
+        tile = config.control_tile or source.network.patch
+        return shuffle_counts(atlas, genes, tile=tile, strata=config.strata, seed=config.seed)
+    if config.control == "neighbour":
+        return NeighbourCounts(atlas, genes)
+    return MeasuredCounts(atlas, genes)
 
 
 def _strips(
-    config: GenerateConfig, source: Source, atlas: Brain, job: _Job, counts: CountsSource, on_shard: Watcher
+    config: GenerateConfig, source: Source, atlas: Brain, job: Job, counts: CountsSource, on_shard: Watcher
 ) -> Strips:
     return Strips(
         source=source,
         counts=counts,
         steps=ddim_steps(config.steps),
         seeds=tuple(range(config.seed, config.seed + config.draws)),
-        layout=_layout(source, atlas, job),
+        layout=layout_of(source, atlas, job),
         canvas=atlas.canvas,
         first=job.first,
         end=job.end,
@@ -190,7 +131,7 @@ def _strips(
     )
 
 
-def _run_units(writer: BrainWriter, strips: Strips, job: _Job, strip: int, say: Say) -> Done:
+def _run_units(writer: BrainWriter, strips: Strips, job: Job, strip: int, say: Say) -> Done:
     """Make and write all units that are not wholly written."""
     every = units(job.windows, strips.layout, strip)
     pending = writer.pending("morphology")
@@ -210,116 +151,6 @@ def _run_units(writer: BrainWriter, strips: Strips, job: _Job, strip: int, say: 
         f"{done.bins_read:,} gene bins read, {done.shards_written:,} shards written"
     )
     return done
-
-
-def _request(config: GenerateConfig, source: Source, atlas: Brain, job: _Job, device: str) -> dict[str, Any]:
-    """All that decides the bytes of the result; threads apart, which only round differently."""
-    control: dict[str, Any] = {"kind": config.control}
-    if config.control == "shuffled":
-        control |= {"tile": config.control_tile or source.network.patch, "strata": config.strata}
-    # Only where asked for: stores made before there was a choice are not of another request.
-    further: dict[str, Any] = {"draws": config.draws} if config.draws > 1 else {}
-    if config.roi_exact:
-        further["roi_exact"] = True
-    return {
-        **further,
-        "checkpoint": source.sha256,
-        "atlas": atlas_identity(atlas)["fingerprint"],
-        "seed": config.seed,
-        "steps": config.steps,
-        "sampler": "ddim",
-        "sections": [job.first, job.end],
-        "region": [job.inside.y0, job.inside.y1, job.inside.x0, job.inside.x1],
-        "control": control,
-        "precision": config.run.precision,
-        "device": device.split(":")[0],
-        "plan": {"engine": config.run.engine, "batch": config.run.batch},
-    }
-
-
-def _counts(config: GenerateConfig, source: Source, atlas: Brain, genes: NDArray[np.int64]) -> CountsSource:
-    if config.control == "shuffled":
-        tile = config.control_tile or source.network.patch
-        return shuffle_counts(atlas, genes, tile=tile, strata=config.strata, seed=config.seed)
-    if config.control == "neighbour":
-        return NeighbourCounts(atlas, genes)
-    return MeasuredCounts(atlas, genes)
-
-
-def _provenance(
-    config: GenerateConfig, source: Source, atlas: Brain, request: dict[str, Any], counts: CountsSource
-) -> dict[str, Any]:
-    return {
-        "made_by": "teramind-model generate",
-        "request": request,
-        "checkpoint": source.provenance(),
-        "atlas": atlas_identity(atlas),
-        "seed": config.seed,
-        "steps": config.steps,
-        "sampler": {"name": "ddim", "eta": 0, "engine": config.run.engine, "method": source.method.name},
-        "control": counts.provenance(),
-        "software": software_versions(),
-    }
-
-
-def _spec(source: Source, atlas: Brain, job: _Job, provenance: dict[str, Any]) -> BrainSpec:
-    sections = tuple(
-        Section(
-            index=z - job.first,
-            name=atlas.sections[z].name,
-            z_um=atlas.sections[z].z_um,
-            source={"generated_from": atlas.url, "section": z},
-        )
-        for z in range(job.first, job.end)
-    )
-    return BrainSpec(
-        kind="generated",
-        canvas=atlas.canvas,
-        pixel_size_um=atlas.pixel_size_um,
-        sections=sections,
-        panel=source.panel,
-        stains=source.stains,
-        provenance=provenance,
-        chunk=atlas.spec.chunk,
-        shard=atlas.spec.shard_px,
-    )
-
-
-def _run_windows(writer: BrainWriter, sampler: Sampler, job: _Job, on_shard: Watcher, say: Say) -> int:
-    """Make and write every window that is not wholly written; their number."""
-    pending = {z + job.first for z, _ in writer.pending("morphology")}
-    todo = [window for window in job.windows if not pending.isdisjoint(window.image)]
-    if len(todo) < len(job.windows):
-        say(f"{writer.url}: resuming, {len(job.windows) - len(todo)} of {len(job.windows)} windows are there")
-    corner = sampler.inside
-
-    def cut(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        return image[(..., *job.inside.shift(-corner.y0, -corner.x0).slices)]
-
-    with progress(len(todo) * sampler.tile_steps, "generate", "tile-steps") as advance:
-        for window in todo:
-            images = sampler.window(window, advance)
-            for slot, z in enumerate(window.image):
-                # Slices beyond the last section, or not asked for, are discarded.
-                if job.first <= z < job.end:
-                    _write_section(writer, z - job.first, job.inside, cut(images[:, slot]), on_shard)
-    return len(todo)
-
-
-def _write_section(
-    writer: BrainWriter, z: int, where: Box, image: NDArray[np.uint8], on_shard: Watcher
-) -> None:
-    """Write one section shard by shard: ``image (stains, h, w)`` at ``where``, black elsewhere."""
-    for section, shard in writer.shards("morphology"):
-        if section != z:
-            continue
-        block = np.zeros((image.shape[0], *shard.shape), np.uint8)
-        common = shard.intersect(where)
-        if common is not None:
-            into = common.shift(-shard.y0, -shard.x0).slices
-            block[(..., *into)] = image[(..., *common.shift(-where.y0, -where.x0).slices)]
-        writer.write("morphology", z, shard, block)
-        on_shard(z, shard, block)
 
 
 def _write_table(writer: BrainWriter, say: Say) -> None:
