@@ -21,7 +21,7 @@ from teramind_data.errors import (
 )
 from teramind_data.panel import Panel
 from teramind_data.store import BrainSpec, Section, create_brain
-from teramind_eval.config import parse_controls, report_config
+from teramind_eval.config import parse_controls, parse_generated, report_config
 from teramind_eval.report.build import write_report
 from tests.eval.conftest import Stores
 from tests.eval.drawn import (
@@ -202,7 +202,7 @@ def _images() -> list[np.ndarray]:
     [
         ({"canvas": (256, 272)}, "canvas"),
         ({"pixel_size_um": 0.108}, "pixel size of generated differs"),
-        ({"stains": ("DAPI", "Other")}, "stains of generated differ"),
+        ({"stains": ("DAPI", "Other")}, "stains of generated are not those"),
         ({"sections": (Section(0, "s0", 0.0), Section(1, "elsewhere", 100.0))}, "section names"),
     ],
 )
@@ -240,6 +240,59 @@ def test_some_sections_are_compared_with_the_same_of_the_others(
         assert one["sections"][0]["z_um"] == 100.0
     assert "Only 1 of 2 sections were generated and compared: s1." in found["warnings"]
     assert "Only 1 of 2 sections" in page.read_text()
+
+
+def test_several_runs_are_told_from_each_other(stores: Stores, tmp_path: Path) -> None:
+    # The baseline holds a third stain and its own order: what the real brain has is compared.
+    images = [np.stack([np.zeros(CANVAS, np.uint8), image[1], image[0]]) for image in _images()]
+    baseline = write_generated(tmp_path / "base.zarr", images, stains=("PolyA", "PolyT", "DAPI"))
+    runs = {"noisy": str(stores.bad), "baseline": str(baseline), "ours": str(stores.good)}
+    page, _ = write_report(config(stores, tmp_path / "out", generated=runs))
+    found = json.loads((tmp_path / "out" / "metrics.json").read_text())["stores"]
+    assert [(one["label"], one["role"]) for one in found] == [
+        ("real", "real"),
+        ("noisy", "generated"),
+        ("baseline", "generated"),
+        ("ours", "generated"),
+        ("shuffled", "control"),
+    ]
+    assert found[2]["brain"]["image"]["together"]["psnr_db"]["mean"] == 100.0
+    text = page.read_text()
+    assert '▲ better<span class="hidden"> than noisy</span>' in text
+    assert '▲ better<span class="hidden"> than shuffled</span>' in text
+    assert f"--generated noisy={stores.bad} --generated baseline={baseline}" in text
+
+
+def test_runs_are_cut_to_their_common_sections(stores: Stores, tmp_path: Path) -> None:
+    from teramind_eval.pairs import open_store, same_sections, warn_about
+
+    def run(name: str, section: str) -> Path:
+        return write_generated(tmp_path / name, _images()[:1], sections=(Section(0, section, 0.0),))
+
+    real = open_store(str(stores.real), "real", "real")
+    whole = open_store(str(stores.good), "whole", "generated")
+    part = open_store(str(run("part.zarr", "s1")), "part", "generated")
+    cut = same_sections((real, whole, part))
+    assert [one.brain.sections[0].name for one in cut] == ["s1", "s1", "s1"]
+    found = warn_about(cut[0].brain, cut[1:])
+    assert "whole has 1 more, which are left out: another run lacks them." in found
+    first = open_store(str(run("first.zarr", "s0")), "first", "generated")
+    with pytest.raises(InputError, match=r"no section in common: .*part\.zarr, .*first\.zarr .*found s1; s0"):
+        same_sections((real, part, first))
+
+
+def test_a_store_without_images_is_named(stores: Stores, tmp_path: Path) -> None:
+    sections = tuple(Section(i, f"s{i}", 100.0 * i) for i in range(2))
+    spec = BrainSpec("expression", CANVAS, 0.432, sections, Panel(("a", "b")), stains=())
+    bare = create_brain(tmp_path / "bare.zarr", spec)
+    for z, box in bare.pending("expression"):
+        bare.write("expression", z, box, np.zeros((2, *box.shape), np.uint8))
+    bare.write_molecules([(0, *np.zeros((3, 1), int))])
+    bare.finish()
+    with pytest.raises(
+        InputError, match=r"generated has no images to compare: .*bare\.zarr .*teramind-model"
+    ):
+        write_report(config(stores, tmp_path / "out", generated=str(tmp_path / "bare.zarr")))
 
 
 def test_a_control_without_a_section_is_named(stores: Stores, tmp_path: Path) -> None:
@@ -332,6 +385,17 @@ def test_a_real_store_without_nuclear_stain_is_refused(stores: Stores, tmp_path:
         write_report(config(stores, tmp_path / "out", real=str(tmp_path / "bare.zarr")))
 
 
+def test_generated_stores_are_named() -> None:
+    assert parse_generated(["G.zarr"]) == {"generated": "G.zarr"}
+    assert parse_generated(["runs/G.zarr/", "base=B.zarr"]) == {"G": "runs/G.zarr/", "base": "B.zarr"}
+    odd = "s3://bucket/part=1/G.zarr"
+    assert parse_generated([odd]) == {"generated": odd}
+    assert parse_generated([f"a={odd}"]) == {"a": odd}
+    for values in (["a=G.zarr", "a=H.zarr"], ["x/G.zarr", "y/G.zarr"], ["=G.zarr"], ["a="]):
+        with pytest.raises(InputError, match="--generated"):
+            parse_generated(values)
+
+
 @pytest.mark.parametrize("values", [["shuffled"], ["=S.zarr"], ["a=S.zarr", "a=T.zarr"], ["a="]])
 def test_controls_that_are_no_pairs(values: list[str]) -> None:
     with pytest.raises(InputError, match="--control"):
@@ -342,8 +406,11 @@ def test_settings_that_are_wrong_are_one_line(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="same store") as error:
         report_config(real="C.zarr", generated="C.zarr", out=str(tmp_path))
     assert "\n" not in str(error.value)
-    with pytest.raises(InputError, match="may not be called"):
-        report_config(real="C", generated="G", out="o", controls={"real": "S"})
+    for changes in ({"controls": {"real": "S"}}, {"generated": {"Real": "G"}}):
+        with pytest.raises(InputError, match="may not be called"):
+            report_config(**{"real": "C", "generated": "G", "out": "o", **changes})
+    with pytest.raises(InputError, match="of a generated store and of a control"):
+        report_config(real="C", generated={"a": "G"}, out="o", controls={"a": "S"})
 
 
 def test_command_line_exits_2_with_one_line(stores: Stores, tmp_path: Path, capsys: Any) -> None:

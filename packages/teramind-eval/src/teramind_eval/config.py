@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from teramind_data.errors import InputError
 from teramind_eval.morphometry.segment import NucleiSettings
+from teramind_eval.results import SINGLE
 
 
 class NucleiConfig(BaseModel):
@@ -32,13 +34,14 @@ class NucleiConfig(BaseModel):
 class ReportConfig(BaseModel):
     """One report: which stores, with what sizes, where to.
 
+    `generated` are runs by label, the first the one that the report is about; a single store is called `generated`.
     `tile_px` and `patch_px` None mean 256 and 1024 px, less on a small canvas.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     real: str
-    generated: str
+    generated: dict[str, str] = Field(min_length=1)
     out: str
     controls: dict[str, str] = Field(default_factory=dict)
     truth: str | None = None
@@ -49,18 +52,34 @@ class ReportConfig(BaseModel):
     incomplete: bool = False
     overwrite: bool = False
 
+    @field_validator("generated", mode="before")
+    @classmethod
+    def _one(cls, value: Any) -> Any:
+        return {SINGLE: value} if isinstance(value, str) else value
+
+    @field_validator("generated")
+    @classmethod
+    def _labels(cls, value: dict[str, str]) -> dict[str, str]:
+        for name in value:
+            if not name.strip() or name.lower() == "real":
+                raise ValueError(f"a generated store may not be called {name!r}")
+        return value
+
     @field_validator("controls")
     @classmethod
     def _names(cls, value: dict[str, str]) -> dict[str, str]:
         for name in value:
-            if not name or name.lower() in {"real", "generated"}:
+            if not name.strip() or name.lower() in {"real", SINGLE}:
                 raise ValueError(f"a control may not be called {name!r}")
         return value
 
     @model_validator(mode="after")
     def _distinct(self) -> ReportConfig:
-        if self.real == self.generated:
+        if self.real in self.generated.values():
             raise ValueError("real and generated are the same store")
+        both = sorted(set(self.generated).intersection(self.controls))
+        if both:
+            raise ValueError(f"{both[0]!r} is the label of a generated store and of a control")
         return self
 
     def measured(self) -> dict[str, Any]:
@@ -83,6 +102,37 @@ def report_config(**values: Any) -> ReportConfig:
             found=repr(first["input"]) if first["loc"] else None,
             remedy=first["msg"].removeprefix("Value error, ") + "; see `teramind-eval report --help`",
         ) from None
+
+
+def parse_generated(values: Sequence[str]) -> dict[str, str]:
+    """`LABEL=STORE` or plain `STORE` options by label, in the order given.
+
+    A plain store is called `generated` where it is the only one, else by its own name without `.zarr`. What stands
+    before the first equals sign is a label only where it could not be the beginning of a path or URL.
+
+    Raises
+    ------
+    InputError
+        for an empty one, or two of one label.
+    """
+    out: dict[str, str] = {}
+    for value in values:
+        label, equals, url = value.partition("=")
+        if not equals or any(sign in label for sign in "/\\:."):
+            name = value.rstrip("/").replace("\\", "/").rpartition("/")[2].removesuffix(".zarr")
+            label, url = SINGLE if len(values) == 1 else name, value
+        if not label.strip() or not url.strip() or label in out:
+            raise InputError(
+                f"two generated stores are called {label}"
+                if label in out
+                else "generated store is not named",
+                where="--generated",
+                expected="STORE or LABEL=STORE, each label once",
+                found=repr(value),
+                remedy="For example --generated ours=G.zarr --generated baseline=B.zarr",
+            )
+        out[label] = url
+    return out
 
 
 def parse_controls(values: list[str]) -> dict[str, str]:

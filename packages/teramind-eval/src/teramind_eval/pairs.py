@@ -50,17 +50,21 @@ def open_store(url: str, label: str, role: Role, *, incomplete: bool = False) ->
     return Compared(label, role, Part(brain))
 
 
-def check_comparable(real: Part, other: Compared) -> None:
-    """Raise InputError, in one line, where a store cannot be laid over the real one pixel by pixel.
+def check_comparable(real: Part, other: Compared) -> Compared:
+    """The store with the real one's stains, in that order; InputError, in one line, where it cannot be laid over it.
 
     Which sections it has is for `same_sections` to judge.
     """
     brain = other.brain
+    if not brain.stains:
+        raise InputError(
+            f"{other.label} has no images to compare",
+            where=brain.url,
+            expected=f"stains {', '.join(real.stains)}",
+            found=f"kind {brain.kind!r}",
+            remedy="Generate images from it with `teramind-model generate --atlas`, and compare those",
+        )
     remedy = f"Give the store that --real {real.url} was generated from, or generate it again from that atlas"
-    facts: tuple[tuple[str, object, object], ...] = (
-        ("stains", real.stains, brain.stains),
-        ("canvas (height, width) px", tuple(real.canvas), tuple(brain.canvas)),
-    )
     if abs(real.pixel_size_um - brain.pixel_size_um) > _PIXEL_TOLERANCE * real.pixel_size_um:
         raise InputError(
             f"pixel size of {other.label} differs from the real brain's",
@@ -69,43 +73,80 @@ def check_comparable(real: Part, other: Compared) -> None:
             found=f"{brain.pixel_size_um} um",
             remedy=remedy,
         )
-    for what, expected, found in facts:
-        if expected != found:
-            raise InputError(
-                f"{what} of {other.label} differ from the real brain's",
-                where=brain.url,
-                expected=expected,
-                found=found,
-                remedy=remedy,
-            )
+    if tuple(real.canvas) != tuple(brain.canvas):
+        raise InputError(
+            f"canvas (height, width) px of {other.label} differs from the real brain's",
+            where=brain.url,
+            expected=tuple(real.canvas),
+            found=tuple(brain.canvas),
+            remedy=remedy,
+        )
+    if not set(real.stains) <= set(brain.stains):
+        raise InputError(
+            f"stains of {other.label} are not those of the real brain",
+            where=brain.url,
+            expected=", ".join(real.stains),
+            found=", ".join(brain.stains),
+            remedy=remedy,
+        )
+    return other if brain.stains == real.stains else replace(other, brain=brain.stained(real.stains))
 
 
 def same_sections(stores: Sequence[Compared]) -> tuple[Compared, ...]:
-    """All stores cut to the sections of the generated one, found by name, in the real brain's order.
+    """All stores cut to the sections that every generated one has, found by name, in the real brain's order.
 
     Args:
-        stores: the real one, the generated one, then controls.
+        stores: the real one, the generated ones, then controls.
 
     Raises
     ------
     InputError
-        where the generated store has a section that the real one or a control has not.
+        where a generated store has a section that the real one has not, where the generated stores have none in
+        common, or where a control lacks one of those.
     """
-    real, run = stores[0].brain, stores[1].brain
-    wanted = {section.name for section in run.sections}
-    names = [section.name for section in real.sections if section.name in wanted]
+    real = stores[0].brain
+    has = {one.label: _names(one) for one in stores}
+    runs = [one for one in stores if one.role == "generated"]
+    for one in runs:
+        strange = [name for name in has[one.label] if name not in has[stores[0].label]]
+        if strange:
+            raise _wrong_names(one, real, f"{real.url}'s", f"{_some(strange)}, which are not there")
+    names = [name for name in _names(stores[0]) if all(name in has[one.label] for one in runs)]
+    if not names:
+        raise InputError(
+            "generated stores have no section in common",
+            where=", ".join(one.brain.url for one in runs),
+            expected="sections of the same names",
+            found="; ".join(_some(has[one.label]) for one in runs),
+            remedy="Compare them in reports of their own",
+        )
     for one in stores:
-        has = [section.name for section in one.brain.sections]
-        lacking = sorted(wanted.difference(has))
-        if lacking or len(set(has)) != len(has):
-            raise InputError(
-                f"section names of {one.label} are not those to compare",
-                where=one.brain.url,
-                expected=f"{', '.join(sorted(wanted)[:5])} of {run.url}, each once",
-                found=f"no {', '.join(lacking[:5])}" if lacking else "a name twice",
-                remedy=f"Give the store that --real {real.url} was generated from, and controls of its sections",
-            )
+        lacking = [name for name in names if name not in has[one.label]]
+        if lacking:
+            raise _wrong_names(one, real, _some(names), f"no {_some(lacking)}")
     return tuple(replace(one, brain=one.brain.named(names)) for one in stores)
+
+
+def _names(store: Compared) -> list[str]:
+    names = [section.name for section in store.brain.sections]
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise _wrong_names(store, store.brain, "each once", f"{twice[0]} twice")
+    return names
+
+
+def _wrong_names(store: Compared, real: Part, expected: str, found: str) -> InputError:
+    return InputError(
+        f"section names of {store.label} are not those to compare",
+        where=store.brain.url,
+        expected=expected,
+        found=found,
+        remedy=f"Give the store that --real {real.url} was generated from, and controls of its sections",
+    )
+
+
+def _some(names: Sequence[str], most: int = 5) -> str:
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
 
 
 def tissue_boxes(brain: Part, section: int, box: Box, size: int) -> list[Box]:
@@ -139,16 +180,22 @@ def warn_about(real: Part, others: Sequence[Compared]) -> list[str]:
             found.append(f"{one.label} ({one.brain.url}) is incomplete: its writing never finished.")
     whole = real.brain.n_sections
     if len(real.sections) < whole:
-        names = ", ".join(section.name for section in real.sections)
+        names = _some([section.name for section in real.sections], 8)
         found.append(f"Only {len(real.sections)} of {whole} sections were generated and compared: {names}.")
     generated = [one for one in others if one.role == "generated"]
+    for one in generated:
+        more = one.brain.brain.n_sections - len(one.brain.sections)
+        if more:
+            found.append(f"{one.label} has {more} more, which are left out: another run lacks them.")
     for one in others:
         found += _atlas_warning(real, one)
         found += _region_warning(real, one)
         found += _panel_warning(real, one)
     for control in (one for one in others if one.role == "control"):
-        for run in generated:
-            found += _control_warning(run, control)
+        # A control belongs to one of the runs; it is none at all where it was made like neither.
+        differing = [_control_warning(run, control) for run in generated]
+        if all(differing):
+            found += differing[0]
     return found
 
 
@@ -170,7 +217,10 @@ def _panel_warning(real: Part, other: Compared) -> list[str]:
     if not lacking:
         return []
     some = ", ".join(lacking[:3])
-    return [f"{other.label} was made from {len(lacking)} genes that the real brain lacks ({some}, ...)."]
+    return [
+        f"{other.label} was made from {len(lacking)} of {len(other.brain.panel)} genes that the real brain lacks "
+        f"({some}, ...): give the atlas that it was made from as --real, or read its numbers with care."
+    ]
 
 
 def _region_warning(real: Part, other: Compared) -> list[str]:

@@ -23,28 +23,40 @@ class Part:
     Attributes:
         brain: the whole store.
         chosen: the store's own indices of the sections compared, in the order compared.
+        stains: those compared, in the order compared; default: all, as the store has them.
         sections: those sections, `index` counting from 0.
         molecules: theirs.
     """
 
-    def __init__(self, brain: Brain, chosen: Sequence[int] | None = None) -> None:
+    def __init__(
+        self, brain: Brain, chosen: Sequence[int] | None = None, stains: Sequence[str] | None = None
+    ) -> None:
         self.brain = brain
         self.chosen = tuple(range(brain.n_sections) if chosen is None else chosen)
         self.sections = tuple(replace(brain.sections[own], index=i) for i, own in enumerate(self.chosen))
         self.url, self.kind, self.complete = brain.url, brain.kind, brain.complete
         self.canvas, self.pixel_size_um = brain.canvas, brain.pixel_size_um
-        self.stains, self.panel, self.images = brain.stains, brain.panel, brain.images
+        self.stains = brain.stains if stains is None else tuple(stains)
+        self._channels = [brain.stains.index(stain) for stain in self.stains]
+        self.panel, self.images = brain.panel, brain.images
         self.has_molecules, self.provenance = brain.has_molecules, brain.provenance
         self.molecules = _Molecules(self)
 
     def named(self, names: Sequence[str]) -> Part:
         """The part that has the sections of these names, in this order; all must be there."""
         own = {section.name: index for section, index in zip(self.sections, self.chosen, strict=True)}
-        return Part(self.brain, [own[name] for name in names])
+        return Part(self.brain, [own[name] for name in names], self.stains)
+
+    def stained(self, names: Sequence[str]) -> Part:
+        """The part that has these stains, in this order; all must be there."""
+        return Part(self.brain, self.chosen, names)
 
     def read(self, name: str, section: int, box: Box | None = None, *, level: int = 0) -> npt.NDArray[Any]:
         """Pixels of one section of an image, as `teramind_data.store.Brain.read` gives them."""
-        return self.brain.read(name, self.chosen[section], box, level=level)
+        pixels = self.brain.read(name, self.chosen[section], box, level=level)
+        if name == "morphology" and self.stains != self.brain.stains:
+            return pixels[self._channels]
+        return pixels
 
     def levels(self, name: str) -> tuple[zarr.Array, ...]:
         """Pyramid levels of an image of the whole store, for their shapes."""

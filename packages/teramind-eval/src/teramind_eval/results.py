@@ -21,6 +21,9 @@ TOGETHER = "together"
 
 Role = Literal["real", "generated", "control"]
 
+#: Label of the generated store where there is one and nobody named it.
+SINGLE = "generated"
+
 
 @dataclass(frozen=True, slots=True)
 class Statistic:

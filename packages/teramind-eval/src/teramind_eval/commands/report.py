@@ -7,8 +7,8 @@ from typing import Annotated, Optional
 import typer
 
 _EPILOG = (
-    "Example: teramind-eval report --real C.zarr --generated G.zarr --control shuffled=S.zarr "
-    "--truth truth/C --out report"
+    "Example: teramind-eval report --real C.zarr --generated ours=G.zarr --generated baseline=B.zarr "
+    "--control shuffled=S.zarr --truth truth/C --out report"
 )
 
 
@@ -18,7 +18,14 @@ def register(app: typer.Typer) -> None:
     @app.command(epilog=_EPILOG)
     def report(
         real: Annotated[str, typer.Option(help="Atlas store that was measured.", metavar="STORE")],
-        generated: Annotated[str, typer.Option(help="Store generated from that atlas.", metavar="STORE")],
+        generated: Annotated[
+            list[str],
+            typer.Option(
+                help="Store generated from that atlas; may be repeated for other runs, baselines, ablations. "
+                "The report is about the first.",
+                metavar="[LABEL=]STORE",
+            ),
+        ],
         out: Annotated[
             str, typer.Option(help="Folder of the report; written whole or not at all.", metavar="DIR")
         ],
@@ -52,12 +59,12 @@ def register(app: typer.Typer) -> None:
         ] = False,
     ) -> None:
         """Compare a generated brain with the real one: a page to look at, metrics.json, metrics.parquet, figures."""
-        from teramind_eval.config import parse_controls, report_config
+        from teramind_eval.config import parse_controls, parse_generated, report_config
         from teramind_eval.report.build import write_report
 
         config = report_config(
             real=real,
-            generated=generated,
+            generated=parse_generated(generated),
             out=out,
             controls=parse_controls(control or []),
             truth=truth,

@@ -27,7 +27,7 @@ from teramind_eval.report.output import (
     written_whole,
 )
 from teramind_eval.report.provenance import making
-from teramind_eval.results import Results, long_table
+from teramind_eval.results import SINGLE, Results, long_table
 
 if TYPE_CHECKING:
     from teramind_eval.config import ReportConfig
@@ -83,7 +83,10 @@ def write_report(config: ReportConfig) -> tuple[Path, bool]:
 def open_stores(config: ReportConfig) -> tuple[Compared, ...]:
     """All stores of a report, the real one first, checked to be comparable with it."""
     real = open_store(config.real, "real", "real", incomplete=config.incomplete)
-    others = [open_store(config.generated, "generated", "generated", incomplete=config.incomplete)]
+    others = [
+        open_store(url, name, "generated", incomplete=config.incomplete)
+        for name, url in config.generated.items()
+    ]
     for name, url in config.controls.items():
         others.append(open_store(url, name, "control", incomplete=config.incomplete))
     if NUCLEAR_STAIN not in real.brain.stains:
@@ -94,9 +97,7 @@ def open_stores(config: ReportConfig) -> tuple[Compared, ...]:
             found=", ".join(real.brain.stains) or "none",
             remedy=f"Ingest it with its {NUCLEAR_STAIN} mosaics",
         )
-    for one in others:
-        check_comparable(real.brain, one)
-    return same_sections((real, *others))
+    return same_sections((real, *(check_comparable(real.brain, one) for one in others)))
 
 
 def check_truth(config: ReportConfig, real: Compared) -> Path | None:
@@ -198,7 +199,9 @@ def _inputs(stores: Sequence[Compared], truth: Path | None) -> dict[str, Any]:
 
 def command_line(config: ReportConfig, sizes: Sizes) -> str:
     """The command that makes this report again."""
-    words = ["teramind-eval", "report", "--real", config.real, "--generated", config.generated]
+    words = ["teramind-eval", "report", "--real", config.real]
+    for name, url in config.generated.items():
+        words += ["--generated", url if list(config.generated) == [SINGLE] else f"{name}={url}"]
     for name, url in config.controls.items():
         words += ["--control", f"{name}={url}"]
     if config.truth is not None:

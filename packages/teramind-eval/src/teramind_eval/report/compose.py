@@ -11,7 +11,7 @@ from teramind_eval.report.panels import montage_panels, stain_panels, zoom_panel
 from teramind_eval.report.pictures import choose_views
 from teramind_eval.report.provenance import flattened, sampling, stages
 from teramind_eval.report.tables import summary, verdict
-from teramind_eval.results import TOGETHER, Results, StoreResult
+from teramind_eval.results import SINGLE, TOGETHER, Results, StoreResult
 
 _ROLES = {"real": "measured", "generated": "generated from genes", "control": "control"}
 
@@ -44,9 +44,10 @@ def compose(evidence: Evidence) -> Page:
     micrometres = f"{real.pixel_size_um:g} µm"
     section = views[0].section
     return Page(
-        title=f"{_name(run.url)} beside {_name(results.store('real')[0].url)}",
+        title=f"{_title(run)} beside {_name(results.store('real')[0].url)}",
         subtitle=(
-            f"A brain generated from its genes, laid over the measured one: {_sections(len(real.sections))} of "
+            f"{_brains(len(results.store('generated')))}, laid over the measured one: "
+            f"{_sections(len(real.sections))} of "
             f"{real.canvas[1]} × {real.canvas[0]} px at {micrometres} a pixel, stains "
             f"{' and '.join(real.stains)}."
         ),
@@ -70,6 +71,14 @@ def compose(evidence: Evidence) -> Page:
         command=command_line(evidence.config, sizes),
         notes=_notes(evidence),
     )
+
+
+def _title(run: StoreResult) -> str:
+    return _name(run.url) if run.label == SINGLE else run.label
+
+
+def _brains(runs: int) -> str:
+    return "A brain generated from its genes" if runs == 1 else f"{runs} brains generated from the same genes"
 
 
 def _sections(count: int) -> str:
@@ -136,8 +145,8 @@ def _notes(evidence: Evidence) -> dict[str, str]:
         "summary": (
             f"Mean ± standard deviation. PSNR and SSIM over {tile} px tiles that hold molecules, nuclei "
             f"over {patch} px patches. "
-            "▲ and ▼: the generated brain is better or worse than the best of its controls. A control "
-            "is the same model "
+            f"▲ and ▼: {evidence.stores[1].label} is better or worse than the best of its controls, and "
+            f"other runs are better or worse than {evidence.stores[1].label}. A control is the same model "
             "shown genes that do not belong there."
         ),
         "zooms": (

@@ -6,6 +6,7 @@ Colours are those of Okabe and Ito (told apart by people with any colour vision)
 from __future__ import annotations
 
 import io
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -29,15 +30,17 @@ _INK: dict[Scheme, tuple[str, str, str]] = {
     "dark": ("#dfe7f1", "#2c3947", "#151d27"),
 }
 _PALETTE: dict[Scheme, dict[str, str]] = {
-    "light": {"real": "#2f3b48", "generated": "#0072b2", "control": "#d55e00"},
-    "dark": {"real": "#e8eef5", "generated": "#56b4e9", "control": "#e69f00"},
+    "light": {"real": "#2f3b48", "generated": "#0072b2"},
+    "dark": {"real": "#e8eef5", "generated": "#56b4e9"},
 }
+# Controls, and generated stores after the first, take these in turn.
 _MORE: dict[Scheme, tuple[str, ...]] = {
     "light": ("#d55e00", "#009e73", "#aa4499", "#997700"),
     "dark": ("#e69f00", "#4fd1a5", "#e58fc0", "#f0e442"),
 }
 _STYLES = ("-", "--", "-.", ":")
-_MARKERS = ("o", "s", "^", "D")
+# As many as have no common divisor with the styles: twenty stores look different, whatever their colour.
+_MARKERS = ("o", "s", "^", "D", "v")
 _DPI = 170
 
 
@@ -64,13 +67,13 @@ class Look:
 def looks(stores: Sequence[StoreResult], scheme: Scheme) -> dict[str, Look]:
     """Colour, line and marker of each store, the same in all plots."""
     out: dict[str, Look] = {}
-    controls = 0
+    more = itertools.cycle(_MORE[scheme])
+    named = {"real", "generated"}
     for index, store in enumerate(stores):
-        colour = _PALETTE[scheme][store.role]
-        if store.role == "control":
-            colour = _MORE[scheme][controls % len(_MORE[scheme])]
-            controls += 1
-        out[store.label] = Look(store.label, colour, _STYLES[index % 4], _MARKERS[index % 4])
+        colour = _PALETTE[scheme][store.role] if store.role in named else next(more)
+        named.discard(store.role)
+        style, marker = _STYLES[index % len(_STYLES)], _MARKERS[index % len(_MARKERS)]
+        out[store.label] = Look(store.label, colour, style, marker)
     return out
 
 

@@ -14,11 +14,12 @@ Mark = Literal["better", "worse", "equal", ""]
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """A number in words, its spread, and how it compares with the controls."""
+    """A number in words, its spread, and how it compares: `mark` with what `against` names."""
 
     text: str
     spread: str = ""
     mark: Mark = ""
+    against: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +121,7 @@ _RULES = {"higher": "higher is better", "lower": "lower is better", "near": "nea
 
 
 def summary(results: Results, stains: Sequence[str], patch_px: int) -> tuple[Row, ...]:
-    """Rows of the headline table; the arrow of a generated store tells it from the best of the controls."""
+    """Rows of the headline table. The arrow of the run tells it from the best control, those of others from the run."""
     has_truth = any(one.brain.nuclei.against_truth is not None for one in results.stores)
     rows = []
     for measure in _measures(stains, patch_px, has_truth):
@@ -137,19 +138,26 @@ def _cell(
     if value is None or value.mean is None:
         return Cell("–")
     spread = f"± {value.sd:.{measure.digits}f}" if value.sd is not None else ""
-    return Cell(f"{value.mean:.{measure.digits}f}", spread, _mark(store, values, results, measure))
+    text = f"{value.mean:.{measure.digits}f}"
+    if store.role != "generated":
+        return Cell(text, spread)
+    run = results.store("generated")[0]
+    rivals = results.store("control") if store is run else (run,)
+    against = run.label if store is not run else rivals[0].label if len(rivals) == 1 else "the best control"
+    return Cell(text, spread, _mark(store, rivals, values, results, measure), against)
 
 
 def _mark(
-    store: StoreResult, values: dict[str, Statistic | None], results: Results, measure: _Measure
+    store: StoreResult,
+    rivals: Sequence[StoreResult],
+    values: dict[str, Statistic | None],
+    results: Results,
+    measure: _Measure,
 ) -> Mark:
-    """How a generated store compares with the best of its controls; nothing for the others."""
-    if store.role != "generated":
-        return ""
+    """How a store compares with the best of others; nothing where nothing is known of them."""
     real = values[results.store("real")[0].label]
     cost = {label: _cost(value, real, measure) for label, value in values.items()}
-    rivals = [cost[one.label] for one in results.store("control")]
-    known = [one for one in rivals if one is not None]
+    known = [one for one in (cost[rival.label] for rival in rivals) if one is not None]
     own = cost[store.label]
     if own is None or not known:
         return ""
@@ -199,7 +207,7 @@ def verdict(results: Results) -> Verdict:
         rivals = [one.mean for one in theirs if one is not None and one.mean is not None]
         good = mine is not None and mine.mean is not None and bool(rivals) and mine.mean > max(rivals)
         (won if good else lost).append(name)
-    names = " and ".join(one.label for one in controls)
+    names = _listed([one.label for one in controls])
     if not lost:
         return Verdict(
             True,
