@@ -12,12 +12,13 @@ _PLACES = {
     "Results": "teramind_eval.results",
     "find_nuclei": "teramind_eval.morphometry.segment",
     "match_centroids": "teramind_eval.morphometry.compare",
+    "ms_ssim": "teramind_eval.metrics.image",
     "psnr": "teramind_eval.metrics.image",
     "ssim": "teramind_eval.metrics.image",
     "write_report": "teramind_eval.report.build",
 }
 
-__all__ = ["Results", "find_nuclei", "match_centroids", "psnr", "ssim", "write_report"]
+__all__ = ["Results", "find_nuclei", "match_centroids", "ms_ssim", "psnr", "ssim", "write_report"]
 
 
 def __getattr__(name: str) -> Any:

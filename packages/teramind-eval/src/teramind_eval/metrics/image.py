@@ -1,4 +1,4 @@
-"""PSNR and SSIM of image tiles, as the paper reports them.
+"""PSNR, SSIM and MS-SSIM of image tiles, as the paper reports them.
 
 Convention (that of `skimage.metrics.structural_similarity(gaussian_weights=True, sigma=1.5,
 use_sample_covariance=False, data_range=255)`, called per channel and tile):
@@ -8,9 +8,13 @@ use_sample_covariance=False, data_range=255)`, called per channel and tile):
   the windows that lie wholly inside the tile (the outer 5 px carry no window of their own). torchmetrics 1.9 has the
   same window and constants but also averages the windows at the rim, filled up by reflection: `ssim(...,
   windows="reflected")` equals it;
+- MS-SSIM (Wang, Simoncelli and Bovik 2003): contrast and structure at five scales, luminance at the coarsest, each
+  scale half the one before by 2 x 2 means (an odd last row or column is left out), weighted by `MS_WEIGHTS`; negative
+  values count 0, as in torchmetrics. Windows as for SSIM. At the fifth scale a window needs 11 px, so a tile needs
+  `MS_SMALLEST` = 176 px; smaller ones have no MS-SSIM (fewer scales would be another measure under the same name);
 - PSNR = 10 log10(255^2 / MSE); a tile without any difference scores `PSNR_CEILING_DB` rather than infinity, so that
   means stay finite;
-- "both stains together" is one MSE over both for PSNR, and the mean of the two for SSIM.
+- "both stains together" is one MSE over both for PSNR, and the mean of the two for SSIM and MS-SSIM.
 """
 
 from __future__ import annotations
@@ -30,18 +34,29 @@ SIGMA = 1.5
 WINDOW = 11
 RIM = WINDOW // 2
 
+#: Weights of the scales of MS-SSIM, finest first (Wang, Simoncelli and Bovik 2003, section 3.2).
+MS_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
+
+#: Least edge in pixels of a tile whose coarsest scale holds one window.
+MS_SMALLEST = WINDOW << (len(MS_WEIGHTS) - 1)
+
 _C1 = (0.01 * DATA_RANGE) ** 2
 _C2 = (0.03 * DATA_RANGE) ** 2
 
 FloatArray = npt.NDArray[np.float64]
+Windows = Literal["inside", "reflected"]
 
 
 @dataclass(frozen=True, slots=True)
 class TileScores:
-    """Scores of `t` tiles: arrays `(t, c + 1)`, the last column being all stains together."""
+    """Scores of `t` tiles: arrays `(t, c + 1)`, the last column being all stains together.
+
+    `ms_ssim` is nan for tiles with an edge under `MS_SMALLEST`.
+    """
 
     psnr: FloatArray
     ssim: FloatArray
+    ms_ssim: FloatArray
 
 
 def psnr(reference: npt.ArrayLike, image: npt.ArrayLike) -> float:
@@ -50,56 +65,74 @@ def psnr(reference: npt.ArrayLike, image: npt.ArrayLike) -> float:
     return float(_psnr_of_mse(np.mean(np.square(difference))))
 
 
-def ssim(
-    reference: npt.ArrayLike, image: npt.ArrayLike, windows: Literal["inside", "reflected"] = "inside"
-) -> FloatArray:
+def ssim(reference: npt.ArrayLike, image: npt.ArrayLike, windows: Windows = "inside") -> FloatArray:
     """Mean structural similarity per channel: `(c, y, x)`, `(c, y, x)` -> `(c,)`. Edges of at least 11 px.
 
     `windows` says what happens at the rim: only windows inside count (scikit-image; the convention of the reports), or
     windows that stick out count too, filled by reflection (torchmetrics).
     """
-    similarity = ssim_map(reference, image)
-    if windows == "inside":
-        similarity = similarity[..., RIM:-RIM, RIM:-RIM]
-    return similarity.mean(axis=(-2, -1))
+    return _means(*_maps(_floats(reference), _floats(image), windows))[0]
 
 
-def ssim_map(reference: npt.ArrayLike, image: npt.ArrayLike) -> FloatArray:
-    """Structural similarity of the window around each pixel: `(c, y, x)` float64.
+def ms_ssim(reference: npt.ArrayLike, image: npt.ArrayLike, windows: Windows = "inside") -> FloatArray:
+    """Multi-scale structural similarity per channel: `(c, y, x)`, `(c, y, x)` -> `(c,)`.
 
-    Values closer than 5 px to the rim come from windows that stick out, filled by reflection. A window depends on its
-    own 11 x 11 px only, so a map of many tiles serves each of them: take a tile's interior.
+    `windows` as for `ssim`. torchmetrics, which `"reflected"` equals, averages contrast over the windows inside and
+    luminance over all.
+
+    Raises
+    ------
+    ValueError
+        for an edge under `MS_SMALLEST` px.
     """
-    x = np.asarray(reference, dtype=np.float64)
-    y = np.asarray(image, dtype=np.float64)
-    mean_x, mean_y = _blur(x), _blur(y)
-    variance_x = _blur(x * x) - mean_x * mean_x
-    variance_y = _blur(y * y) - mean_y * mean_y
-    covariance = _blur(x * y) - mean_x * mean_y
-    luminance = (2 * mean_x * mean_y + _C1) / (mean_x * mean_x + mean_y * mean_y + _C1)
-    return luminance * (2 * covariance + _C2) / (variance_x + variance_y + _C2)
+    return scores_at_scales(_floats(reference), _floats(image), windows)[1]
+
+
+def scores_at_scales(
+    x: FloatArray, y: FloatArray, windows: Windows = "inside"
+) -> tuple[FloatArray, FloatArray]:
+    """SSIM and MS-SSIM of two images `(c, y, x)`, which share their finest scale: `(c,)` each. See `ms_ssim`."""
+    if min(x.shape[1:]) < MS_SMALLEST:
+        raise ValueError(
+            f"MS-SSIM needs edges of at least {MS_SMALLEST} px; found {x.shape[1]} x {x.shape[2]}"
+        )
+    first, contrast = _means(*_maps(x, y, windows))
+    likeness = first
+    product = np.ones(len(x))
+    for scale, weight in enumerate(MS_WEIGHTS):
+        if scale:
+            x, y = _halved(x), _halved(y)
+            likeness, contrast = _means(*_maps(x, y, windows))
+        last = scale == len(MS_WEIGHTS) - 1
+        product *= np.maximum(likeness if last else contrast, 0.0) ** weight
+    return first, product
 
 
 def score_tiles(
     reference: npt.NDArray[np.uint8], image: npt.NDArray[np.uint8], tiles: Sequence[Box]
 ) -> TileScores:
-    """PSNR and SSIM of `tiles` (boxes in the arrays' own pixels, edges of at least 11 px) of `(c, y, x)` images."""
+    """All scores of `tiles` (boxes in the arrays' own pixels, edges of at least 11 px) of `(c, y, x)` images.
+
+    Tile by tile, so that the dozen intermediate arrays stay in the processor's cache, whatever the images' size.
+    """
     channels = reference.shape[0]
-    shape = (len(tiles), channels + 1)
-    noise, likeness = np.empty(shape), np.empty(shape)
-    if not tiles:
-        return TileScores(noise, likeness)
-    squared = np.square(reference.astype(np.float64) - image.astype(np.float64))
-    similarity = ssim_map(reference, image)
+    noise, likeness, scales = (np.full((len(tiles), channels + 1), np.nan) for _ in range(3))
     for index, tile in enumerate(tiles):
         window = (slice(None), slice(tile.y0, tile.y1), slice(tile.x0, tile.x1))
-        error = squared[window].mean(axis=(1, 2))
-        noise[index, :channels] = _psnr_of_mse(error)
-        noise[index, channels] = _psnr_of_mse(error.mean())
-        inner = similarity[window][:, RIM:-RIM, RIM:-RIM].mean(axis=(1, 2))
-        likeness[index, :channels] = inner
-        likeness[index, channels] = inner.mean()
-    return TileScores(noise, likeness)
+        x, y = _floats(reference[window]), _floats(image[window])
+        error = np.square(x - y).mean(axis=(1, 2))
+        noise[index] = _psnr_of_mse([*error, error.mean()])
+        if min(tile.shape) < MS_SMALLEST:
+            likeness[index, :channels] = _means(*_maps(x, y, "inside"))[0]
+        else:
+            likeness[index, :channels], scales[index, :channels] = scores_at_scales(x, y)
+    for values in (likeness, scales):
+        values[:, channels] = values[:, :channels].mean(axis=1)
+    return TileScores(noise, likeness, scales)
+
+
+def _floats(values: npt.ArrayLike) -> FloatArray:
+    return np.asarray(values, dtype=np.float64)
 
 
 def _psnr_of_mse(error: npt.ArrayLike) -> FloatArray:
@@ -109,15 +142,50 @@ def _psnr_of_mse(error: npt.ArrayLike) -> FloatArray:
     return np.minimum(value, PSNR_CEILING_DB)
 
 
+def _means(similarity: FloatArray, contrast: FloatArray) -> tuple[FloatArray, FloatArray]:
+    return similarity.mean(axis=(-2, -1)), contrast.mean(axis=(-2, -1))
+
+
+def _maps(x: FloatArray, y: FloatArray, windows: Windows) -> tuple[FloatArray, FloatArray]:
+    """Structural similarity, and its contrast and structure alone, of the windows of `(c, y, x)` images.
+
+    Contrast is of windows inside the image only. Both maps have y and x swapped: all that is made of them is means.
+    """
+    # Only the sum of the variances is asked for (Wang et al. 2004, equation 13), so four blurs serve where five would.
+    mean_x, mean_y, squares, products = _blur(np.stack([x, y, x * x + y * y, x * y]), windows)
+    means = mean_x * mean_y
+    squared = mean_x * mean_x + mean_y * mean_y
+    contrast = (2 * (products - means) + _C2) / (squares - squared + _C2)
+    similarity = contrast * (2 * means + _C1) / (squared + _C1)
+    if windows == "reflected":
+        contrast = contrast[..., RIM:-RIM, RIM:-RIM]
+    return similarity, contrast
+
+
 def _gaussian() -> FloatArray:
     offsets = np.arange(-RIM, RIM + 1, dtype=np.float64)
     weights = np.exp(-0.5 * np.square(offsets / SIGMA))
     return weights / weights.sum()
 
 
-def _blur(values: FloatArray) -> FloatArray:
+def _blur(values: FloatArray, windows: Windows) -> FloatArray:
+    """`values` blurred along y and x, which come out swapped.
+
+    Lines that lie in one piece of memory are filtered three times as fast as columns, which pays for the swap.
+    """
     from scipy.ndimage import correlate1d
 
     weights = _gaussian()
     # scipy's "mirror" is what others call reflection: the edge pixel itself is not repeated.
-    return correlate1d(correlate1d(values, weights, axis=-1, mode="mirror"), weights, axis=-2, mode="mirror")
+    along = correlate1d(values, weights, axis=-1, mode="mirror")
+    if windows == "inside":
+        along = along[..., RIM:-RIM]
+    across = correlate1d(np.ascontiguousarray(along.swapaxes(-1, -2)), weights, axis=-1, mode="mirror")
+    return across[..., RIM:-RIM] if windows == "inside" else across
+
+
+def _halved(values: FloatArray) -> FloatArray:
+    """Means of 2 x 2 pixels."""
+    height, width = values.shape[-2] // 2 * 2, values.shape[-1] // 2 * 2
+    rows = values[..., 0:height:2, :width] + values[..., 1:height:2, :width]
+    return (rows[..., 0::2] + rows[..., 1::2]) / 4
