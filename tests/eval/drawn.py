@@ -96,6 +96,7 @@ PROVENANCE: dict[str, Any] = {
     "made_by": "teramind-model generate",
     "checkpoint": {
         "sha256": "0" * 64,
+        "network": {"gene_slices": 2, "patch": 64},
         "training": {
             "lineage": [
                 {"steps": 5000, "batch": 8, "seconds": 7200, "device": "cpu", "data": [{"name": "P.zarr"}]},

@@ -242,6 +242,22 @@ def test_some_sections_are_compared_with_the_same_of_the_others(
     assert "Only 1 of 2 sections" in page.read_text()
 
 
+def test_a_damaged_store_is_named(stores: Stores, tmp_path: Path) -> None:
+    shutil.copytree(stores.good, tmp_path / "torn.zarr")
+    chunk = next(
+        path for path in (tmp_path / "torn.zarr/images/morphology/ome.zarr/0/c").rglob("*") if path.is_file()
+    )
+    content = bytearray(chunk.read_bytes())
+    content[len(content) // 3] ^= 255
+    chunk.write_bytes(content)
+    with pytest.raises(
+        StoreError, match=r"morphology of section s\d is damaged: .*torn\.zarr .*Restore"
+    ) as error:
+        write_report(config(stores, tmp_path / "out", generated=str(tmp_path / "torn.zarr")))
+    assert "\n" not in str(error.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["torn.zarr"]
+
+
 def test_several_runs_are_told_from_each_other(stores: Stores, tmp_path: Path) -> None:
     # The baseline holds a third stain and its own order: what the real brain has is compared.
     images = [np.stack([np.zeros(CANVAS, np.uint8), image[1], image[0]]) for image in _images()]

@@ -35,7 +35,8 @@ class ReportConfig(BaseModel):
     """One report: which stores, with what sizes, where to.
 
     `generated` are runs by label, the first the one that the report is about; a single store is called `generated`.
-    `tile_px` and `patch_px` None mean 256 and 1024 px, less on a small canvas.
+    `tile_px` and `patch_px` None mean 256 and 1024 px, less on a small canvas. `seam_px` and `window` are the tiles and
+    the sections of a window of stores that do not say in what pieces they were made.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -47,6 +48,8 @@ class ReportConfig(BaseModel):
     truth: str | None = None
     tile_px: int | None = Field(None, ge=16)
     patch_px: int | None = Field(None, ge=16)
+    seam_px: int | None = Field(None, ge=2)
+    window: int | None = Field(None, ge=1)
     seed: int = Field(0, ge=0)
     nuclei: NucleiConfig = NucleiConfig()
     incomplete: bool = False

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from teramind_data.errors import StoreError, TeramindError
 from teramind_data.geometry import Box
 
 if TYPE_CHECKING:
@@ -53,7 +54,21 @@ class Part:
 
     def read(self, name: str, section: int, box: Box | None = None, *, level: int = 0) -> npt.NDArray[Any]:
         """Pixels of one section of an image, as `teramind_data.store.Brain.read` gives them."""
-        pixels = self.brain.read(name, self.chosen[section], box, level=level)
+        try:
+            pixels = self.brain.read(name, self.chosen[section], box, level=level)
+        except TeramindError:
+            raise
+        except (
+            ValueError,
+            RuntimeError,
+            OSError,
+        ) as error:  # a checksum or codec says that bytes are not what was written
+            raise StoreError(
+                f"{name} of section {self.sections[section].name} is damaged",
+                where=self.url,
+                found=error,
+                remedy="Restore the store from a copy, or write it again",
+            ) from error
         if name == "morphology" and self.stains != self.brain.stains:
             return pixels[self._channels]
         return pixels

@@ -147,6 +147,23 @@ class TrendScores:
 
 
 @dataclass(frozen=True, slots=True)
+class SeamScores:
+    """Change across seams over change elsewhere, 1 where they do not show; see `teramind_eval.metrics.seams`.
+
+    `across` is `tiles`, of `step` px, in a section or (None) the brain; or `windows`, of `step` sections. `n` counts
+    the pairs of pixels, or of tile means, that a seam parts.
+    """
+
+    store: str
+    across: Literal["tiles", "windows"]
+    step: int
+    section: int | None
+    stain: str
+    index: float | None
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
 class Results:
     """Everything a report says in numbers."""
 
@@ -155,6 +172,7 @@ class Results:
     warnings: tuple[str, ...]
     stores: tuple[StoreResult, ...]
     trends: tuple[TrendScores, ...] = ()
+    seams: tuple[SeamScores, ...] = ()
     versions: dict[str, str] = field(default_factory=dict)
     #: How each store was made, by label, where that is known; see `teramind_eval.report.provenance.making`.
     made: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -177,6 +195,17 @@ def long_table(results: Results) -> Iterator[dict[str, Any]]:
             head = {"store": store.label, "role": store.role, "section": index, "name": name}
             for measure, stain, value in _values(scores):
                 yield {**head, "measure": measure, "stain": stain, **asdict(value)}
+    yield from _seam_rows(results)
+
+
+def _seam_rows(results: Results) -> Iterator[dict[str, Any]]:
+    roles = {one.label: one.role for one in results.stores}
+    names = {s.index: s.name for one in results.stores for s in one.sections}
+    for seam in results.seams:
+        section, name = (-1, "brain") if seam.section is None else (seam.section, names[seam.section])
+        head = {"store": seam.store, "role": roles[seam.store], "section": section, "name": name}
+        measure = f"seam_index_{seam.across}"
+        yield {**head, "measure": measure, "stain": seam.stain, "mean": seam.index, "sd": None, "n": seam.n}
 
 
 def _values(scores: Scores) -> Iterator[tuple[str, str, Statistic]]:

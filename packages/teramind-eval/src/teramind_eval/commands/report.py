@@ -47,6 +47,14 @@ def register(app: typer.Typer) -> None:
             Optional[int],  # noqa: UP045
             typer.Option(help="Edge of the patches of nuclei counts (1024; less on a small canvas).", min=16),
         ] = None,
+        seam_px: Annotated[
+            Optional[int],  # noqa: UP045
+            typer.Option(help="Edge of the tiles that a store was made in, where it does not say.", min=2),
+        ] = None,
+        window: Annotated[
+            Optional[int],  # noqa: UP045
+            typer.Option(help="Sections that were made together, where a store does not say.", min=1),
+        ] = None,
         seed: Annotated[int, typer.Option(help="Draws the places that are shown.", min=0)] = 0,
         incomplete: Annotated[
             bool,
@@ -70,6 +78,8 @@ def register(app: typer.Typer) -> None:
             truth=truth,
             tile_px=tile_px,
             patch_px=patch_px,
+            seam_px=seam_px,
+            window=window,
             seed=seed,
             incomplete=incomplete,
             overwrite=overwrite,

@@ -14,6 +14,7 @@ from teramind_data.errors import InputError, MissingInputError
 from teramind_eval.attention.maps import AttentionMap, attention_maps, trend_scores, trends
 from teramind_eval.attention.trends import Trend
 from teramind_eval.evaluate import NUCLEAR_STAIN, Measured, Sizes, measure_brains, store_results
+from teramind_eval.metrics.seam_scores import Grid, grids_of, measure_seams
 from teramind_eval.morphometry.truth import read_truth, truth_path
 from teramind_eval.pairs import Compared, check_comparable, open_store, same_sections, warn_about
 from teramind_eval.report.output import (
@@ -128,6 +129,10 @@ def gather(
     sections = len(stores[0].brain.sections)
     with progress(sections, "measure sections", "sections") as advance:
         measured = measure_brains(stores, sizes, config.nuclei.build(), truth, advance)
+    made = {one.label: making(one.brain.provenance) for one in stores[1:]}
+    grids = grids_of(stores, made, Grid(config.seam_px, config.window))
+    with progress(sections, "measure seams", "sections") as advance:
+        seams = measure_seams(stores, grids, sizes.tile, advance)
     attention = tuple(_attention(stores, max(1, sizes.tile // 16)))
     results = Results(
         settings=described[1],
@@ -138,7 +143,8 @@ def gather(
             score for one in attention for score in trend_scores(one.which, one.trends, one.store.label)
         ),
         versions={name: version(name) for name in _PACKAGES},
-        made={one.label: making(one.brain.provenance) for one in stores[1:]},
+        made=made,
+        seams=seams,
     )
     return Evidence(config, stores, sizes, measured, attention, results)
 
@@ -207,6 +213,8 @@ def command_line(config: ReportConfig, sizes: Sizes) -> str:
     if config.truth is not None:
         words += ["--truth", config.truth]
     words += ["--tile-px", str(sizes.tile), "--patch-px", str(sizes.patch), "--seed", str(config.seed)]
+    for option, value in (("--seam-px", config.seam_px), ("--window", config.window)):
+        words += [] if value is None else [option, str(value)]
     if config.incomplete:
         words.append("--incomplete")
     return shlex.join([*words, "--out", config.out])

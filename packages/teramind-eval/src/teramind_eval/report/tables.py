@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -124,11 +124,34 @@ def summary(results: Results, stains: Sequence[str], patch_px: int) -> tuple[Row
     """Rows of the headline table. The arrow of the run tells it from the best control, those of others from the run."""
     has_truth = any(one.brain.nuclei.against_truth is not None for one in results.stores)
     rows = []
-    for measure in _measures(stains, patch_px, has_truth):
-        values = {one.label: measure.value(one.brain) for one in results.stores}
+    listed = [
+        (measure, {one.label: measure.value(one.brain) for one in results.stores})
+        for measure in _measures(stains, patch_px, has_truth)
+    ]
+    for measure, values in (*listed, *_seams(results)):
         cells = tuple(_cell(one, values, results, measure) for one in results.stores)
         rows.append(Row(measure.title, measure.note, _RULES[measure.better], cells))
     return tuple(rows)
+
+
+def _seams(results: Results) -> Iterator[tuple[_Measure, dict[str, Statistic | None]]]:
+    """Seam indices, which are kept beside the scores since they depend on how a store was put together."""
+    notes = {
+        "tiles": ("Seam index, tiles", "change across the borders of tiles over change elsewhere"),
+        "windows": (
+            "Seam index, windows",
+            "change of tone between windows of sections over change inside them",
+        ),
+    }
+    for across, (title, note) in notes.items():
+        values = {
+            one.store: Statistic(one.index, None, one.n)
+            for one in results.seams
+            if one.across == across and one.section is None and one.stain == TOGETHER
+        }
+        if any(value.mean is not None for value in values.values()):
+            measure = _Measure(title, note, "near", lambda _: None, 2)
+            yield measure, {one.label: values.get(one.label) for one in results.stores}
 
 
 def _cell(
