@@ -15,6 +15,7 @@ from teramind_model.commands import (
     generate,
     import_checkpoint,
     info,
+    perturb,
     train,
 )
 
@@ -28,6 +29,7 @@ app = typer.Typer(
 for command in (
     train,
     generate,
+    perturb,
     attention,
     info,
     export,
