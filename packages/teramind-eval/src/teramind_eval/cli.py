@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from teramind_data.console import run_cli
-from teramind_eval.commands import report
+from teramind_eval.commands import compare, report
 
 app = typer.Typer(
     name="teramind-eval",
@@ -23,6 +23,7 @@ def _group() -> None:
 
 
 report.register(app)
+compare.register(app)
 
 
 def main() -> None:

@@ -1,0 +1,279 @@
+"""Reports read back: where they lie, whether they are what they should be, and one run for each store to show."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from teramind_data.errors import InputError, MissingInputError, TeramindError
+from teramind_eval.report.output import METRICS, PAGE, TABLE
+from teramind_eval.report.provenance import making
+from teramind_eval.results import SCHEMA_VERSION, Role, Statistic
+
+#: Columns of `metrics.parquet` that a comparison needs; a report may have more.
+COLUMNS = ("store", "role", "section", "measure", "stain", "mean", "sd", "n")
+
+Key = tuple[str, str]
+"""A measure and the stain it is of."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One store of one report.
+
+    Attributes:
+        label: how it is called in the comparison.
+        store: how it is called in its report.
+        role: part that it plays there.
+        values: of the whole brain, by measure and stain.
+        made: see `teramind_eval.report.provenance.making`.
+    """
+
+    label: str
+    store: str
+    role: Role
+    values: dict[Key, Statistic]
+    made: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a comparison needs of a report.
+
+    Attributes:
+        label: how it is called in the comparison.
+        folder: where it lies.
+        real: the measured brain.
+        brain: what tells that brain from others: the hash of its provenance.
+        url: its store.
+        runs: generated stores and controls, in the report's order.
+        sections: names of the sections compared.
+        sizes: edges in px of tiles and patches.
+    """
+
+    label: str
+    folder: Path
+    real: Run
+    brain: str
+    url: str
+    runs: tuple[Run, ...]
+    sections: tuple[str, ...]
+    sizes: tuple[int, int]
+
+
+class _Loose(BaseModel):
+    # Reports of later versions may say more.
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class _Settings(_Loose):
+    tile_px: int
+    patch_px: int
+
+
+class _Input(_Loose):
+    provenance_sha256: str = ""
+
+
+class _Section(_Loose):
+    name: str
+
+
+class _Store(_Loose):
+    label: str
+    role: Literal["real", "generated", "control"]
+    url: str
+    brain: dict[str, Any]
+    sections: list[_Section]
+
+
+class _Metrics(_Loose):
+    schema_version: int
+    settings: _Settings
+    inputs: dict[str, _Input]
+    stores: list[_Store]
+    made: dict[str, dict[str, Any]] = {}
+
+
+def find_reports(words: Sequence[str]) -> list[tuple[str, Path]]:
+    """Labels and folders of the reports that arguments name: `REPORT`, `LABEL=REPORT`, or a folder that holds reports.
+
+    A folder of an experiment or ablation stands for all reports below it, labelled by their path in it.
+
+    Raises
+    ------
+    MissingInputError
+        where a folder is not there, or holds no report.
+    InputError
+        where two would have one label.
+    """
+    found: list[tuple[str, Path]] = []
+    for word in words:
+        label, folder = _split(word)
+        if not folder.is_dir():
+            raise MissingInputError(
+                "no such report",
+                where=folder,
+                remedy="Give the folder that `teramind-eval report --out` wrote",
+            )
+        if (folder / METRICS).is_file():
+            found.append((label or _name(folder), folder))
+            continue
+        below = sorted(_below(folder), key=_natural)
+        if not below:
+            raise MissingInputError("folder holds no report", where=folder, expected=f"{METRICS} and {PAGE}")
+        found += [(_label(label, path.relative_to(folder)) or _name(folder), path) for path in below]
+    labels = [label for label, _ in found]
+    twice = next((label for label in labels if labels.count(label) > 1), None)
+    if twice is not None:
+        raise InputError(
+            "two reports have one label",
+            found=twice,
+            remedy="Give each its own, as LABEL=REPORT",
+        )
+    return found
+
+
+def _split(word: str) -> tuple[str, Path]:
+    label, equals, rest = word.partition("=")
+    # A folder's own name may have an equals sign.
+    return ("", Path(word)) if not equals or Path(word).exists() else (label, Path(rest))
+
+
+def _name(folder: Path) -> str:
+    """The folder's name, or that of the folder around one that is just called report."""
+    whole = folder.resolve()
+    return whole.parent.name if whole.name == "report" and whole.parent.name else whole.name
+
+
+def _below(root: Path) -> Iterator[Path]:
+    """Reports below a folder; stores are not looked into."""
+    for path in root.iterdir():
+        hidden = path.is_symlink() or path.name.startswith(".") or (path / "zarr.json").exists()
+        if not path.is_dir() or hidden:
+            continue
+        if (path / METRICS).is_file() and (path / PAGE).is_file():
+            yield path
+        else:
+            yield from _below(path)
+
+
+def _natural(path: Path) -> list[tuple[str, int]]:
+    """Order in which report-5 comes before report-15."""
+    return [(text, int(part or 0)) for text, part in re.findall(r"(\D*)(\d*)", str(path))]
+
+
+def _label(before: str, path: Path) -> str:
+    """A report's path in the folder given, without a last `report`, which says nothing."""
+    parts = path.parts[:-1] if path.name == "report" else path.parts
+    return "/".join(part for part in (before, *parts) if part)
+
+
+def read_report(label: str, folder: Path) -> Report:
+    """One report; InputError where its files are not those of a report, in one line."""
+    metrics = _metrics(folder / METRICS)
+    values = _values(folder / TABLE)
+    by_role: dict[str, list[Run]] = {"real": [], "generated": [], "control": []}
+    for store in metrics.stores:
+        own = {**_distances(store.brain), **values.get(store.label, {})}
+        made = metrics.made.get(store.label) or ({} if store.role == "real" else _made(store.url))
+        by_role[store.role].append(Run(label, store.label, store.role, own, made))
+    if len(by_role["real"]) != 1 or not by_role["generated"]:
+        raise InputError(
+            "report is not of one real store and those generated from it",
+            where=folder / METRICS,
+            found=", ".join(f"{store.label} ({store.role})" for store in metrics.stores) or "no stores",
+        )
+    real = by_role["real"][0]
+    several = len(by_role["generated"]) > 1
+    runs = [
+        replace(run, label=f"{label}: {run.store}") if several or run.role == "control" else run
+        for run in (*by_role["generated"], *by_role["control"])
+    ]
+    url = next(store.url for store in metrics.stores if store.role == "real")
+    first = next(store for store in metrics.stores if store.role == "generated")
+    return Report(
+        label=label,
+        folder=folder,
+        real=real,
+        brain=metrics.inputs.get(real.store, _Input()).provenance_sha256 or url,
+        url=url,
+        runs=tuple(runs),
+        sections=tuple(section.name for section in first.sections),
+        sizes=(metrics.settings.tile_px, metrics.settings.patch_px),
+    )
+
+
+def _metrics(file: Path) -> _Metrics:
+    try:
+        data = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError("report cannot be read", where=file, found=repr(error)) from None
+    version = data.get("schema_version") if isinstance(data, dict) else None
+    if version != SCHEMA_VERSION:
+        raise InputError(
+            "report has another schema version",
+            where=file,
+            expected=SCHEMA_VERSION,
+            found=version,
+            remedy="Make it again with this version of teramind-eval",
+        )
+    try:
+        return _Metrics.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise InputError("report is damaged", where=file, found=f"{place}: {first['msg']}") from None
+
+
+def _values(file: Path) -> dict[str, dict[Key, Statistic]]:
+    """Values of whole brains, by store."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(file)
+    except (OSError, pa.ArrowException) as error:
+        raise InputError("report's table cannot be read", where=file, found=repr(error)) from None
+    lacking = [name for name in COLUMNS if name not in table.column_names]
+    if lacking:
+        raise InputError(
+            "report's table lacks columns",
+            where=file,
+            expected=", ".join(COLUMNS),
+            found=f"no {', '.join(lacking)}",
+        )
+    out: dict[str, dict[Key, Statistic]] = {}
+    for row in table.select(list(COLUMNS)).to_pylist():
+        if row["section"] == -1:
+            own = out.setdefault(row["store"], {})
+            own[row["measure"], row["stain"]] = Statistic(row["mean"], row["sd"], row["n"])
+    return out
+
+
+def _distances(brain: dict[str, Any]) -> dict[Key, Statistic]:
+    """Distances of distributions to the real brain's, which the table does not have."""
+    nuclei = brain.get("nuclei")
+    out: dict[Key, Statistic] = {}
+    for name, key in (("nuclei_per_patch", "per_patch_to_real"), ("nuclear_area_um2", "area_um2_to_real")):
+        found = nuclei.get(key) if isinstance(nuclei, dict) else None
+        for distance, value in found.items() if isinstance(found, dict) else ():
+            if isinstance(value, (int, float)):
+                out[f"{name}_{distance}", "DAPI"] = Statistic(float(value), None, 0)
+    return out
+
+
+def _made(url: str) -> dict[str, Any]:
+    """From the store itself, for a report that does not say; nothing where the store is gone."""
+    from teramind_data.store import open_brain
+
+    try:
+        return making(open_brain(url, incomplete=True).provenance)
+    except (TeramindError, OSError):
+        return {}

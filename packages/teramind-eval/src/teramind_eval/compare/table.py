@@ -1,0 +1,171 @@
+"""The one table: a row a run, a column a measure, each cell told from the baseline's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from teramind_data.errors import InputError
+from teramind_eval.compare.measures import Measure
+from teramind_eval.compare.reports import Report, Run
+from teramind_eval.results import Statistic
+
+Mark = Literal["better", "worse", "equal", ""]
+
+#: Numbers of a run's making, as columns of the files.
+MADE = ("method", "control", "z", "patch", "channels", "steps", "seed", "crops")
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A value, how it stands to the baseline's, and whether none of its group is better."""
+
+    value: Statistic | None
+    text: str
+    spread: str
+    mark: Mark
+    best: bool
+
+
+@dataclass(frozen=True)
+class Row:
+    """A run with its cells, one a measure. `report` None: the measured brain."""
+
+    run: Run
+    report: Report | None
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that were laid over the same measured brain; only these can be told better or worse.
+
+    Attributes:
+        name: of that brain.
+        real: it, with what can be measured of it alone.
+        baseline: label of the run that the others are told from; None where the group lacks it.
+        rows: the runs.
+    """
+
+    name: str
+    real: Row
+    baseline: str | None
+    rows: tuple[Row, ...]
+
+
+def groups(
+    reports: Sequence[Report], measures: Sequence[Measure], *, controls: bool, baseline: str | None
+) -> tuple[Group, ...]:
+    """All runs by measured brain, in the order given. `baseline`: a run's label; None for the first of each group.
+
+    Raises
+    ------
+    InputError
+        where there is no run so labelled.
+    """
+    names = _brain_names(reports)
+    by_brain: dict[str, list[tuple[Report, Run]]] = {}
+    for report in reports:
+        shown = [run for run in report.runs if controls or run.role == "generated"]
+        by_brain.setdefault(report.brain, []).extend((report, run) for run in shown)
+    labels = [run.label for pairs in by_brain.values() for _, run in pairs]
+    if baseline is not None and baseline not in labels:
+        raise InputError("no such run", where="--baseline", expected=", ".join(labels), found=baseline)
+    return tuple(_group(names[brain], pairs, measures, baseline) for brain, pairs in by_brain.items())
+
+
+def _brain_names(reports: Sequence[Report]) -> dict[str, str]:
+    """By brain, the name of its store; the whole URL where two stores have one name."""
+    urls = {report.brain: report.url for report in reports}
+    short = {brain: url.rstrip("/").rpartition("/")[2].removesuffix(".zarr") for brain, url in urls.items()}
+    alike = len(set(short.values())) < len(short)
+    return urls if alike else short
+
+
+def _group(
+    name: str, pairs: Sequence[tuple[Report, Run]], measures: Sequence[Measure], baseline: str | None
+) -> Group:
+    real = pairs[0][0].real
+    runs = [run for _, run in pairs]
+    wanted = runs[0].label if baseline is None else baseline
+    base = next((run for run in runs if run.label == wanted), None)
+    columns = [_column(measure, runs, real, base) for measure in measures]
+    rows = [
+        Row(run, report, tuple(column[index] for column in columns))
+        for index, (report, run) in enumerate(pairs)
+    ]
+    of_real = tuple(_cell(measure, real.values.get(measure.key), "", False) for measure in measures)
+    return Group(name, Row(real, None, of_real), base.label if base else None, tuple(rows))
+
+
+def _column(measure: Measure, runs: Sequence[Run], real: Run, base: Run | None) -> list[Cell]:
+    costs = [_cost(measure, run, real) for run in runs]
+    known = [cost for cost in costs if cost is not None]
+    own = None if base is None else _cost(measure, base, real)
+    step = 0.5 * 10**-measure.digits
+    cells = []
+    for run, cost in zip(runs, costs, strict=True):
+        mark: Mark = ""
+        if cost is not None and own is not None and run is not base:
+            mark = "equal" if abs(cost - own) < step else "better" if cost < own else "worse"
+        best = cost is not None and len(known) > 1 and cost - min(known) < step
+        cells.append(_cell(measure, run.values.get(measure.key), mark, best))
+    return cells
+
+
+def _cell(measure: Measure, value: Statistic | None, mark: Mark, best: bool) -> Cell:
+    if value is None or value.mean is None:
+        return Cell(None, "–", "", "", False)
+    spread = "" if value.sd is None else f"± {value.sd:.{measure.digits}f}"
+    return Cell(value, f"{value.mean:,.{measure.digits}f}", spread, mark, best)
+
+
+def _cost(measure: Measure, run: Run, real: Run) -> float | None:
+    """Less is better; None where nothing can be said."""
+    value, there = run.values.get(measure.key), real.values.get(measure.key)
+    if value is None or value.mean is None or not measure.better:
+        return None
+    if measure.better == "near":
+        return None if there is None or there.mean is None else abs(value.mean - there.mean)
+    return value.mean if measure.better == "lower" else -value.mean
+
+
+def long_rows(groups: Sequence[Group], measures: Sequence[Measure]) -> Iterator[dict[str, Any]]:
+    """Rows of `compare.parquet`: one a run and measure, the measured brains' first in each group."""
+    for group in groups:
+        for row in (group.real, *group.rows):
+            for measure, cell in zip(measures, row.cells, strict=True):
+                if cell.value is None:
+                    continue
+                yield {
+                    **_head(group, row),
+                    "measure": measure.key[0],
+                    "stain": measure.key[1],
+                    **asdict(cell.value),
+                    "better": measure.better or None,
+                    "than_baseline": cell.mark or None,
+                }
+
+
+def wide_rows(groups: Sequence[Group], measures: Sequence[Measure]) -> Iterator[dict[str, Any]]:
+    """Rows of `compare.csv`: one a run, two columns a measure."""
+    for group in groups:
+        for row in (group.real, *group.rows):
+            out = _head(group, row)
+            for measure, cell in zip(measures, row.cells, strict=True):
+                name = ":".join(measure.key)
+                out[name] = None if cell.value is None else cell.value.mean
+                out[f"{name} sd"] = None if cell.value is None else cell.value.sd
+            yield out
+
+
+def _head(group: Group, row: Row) -> dict[str, Any]:
+    return {
+        "run": "real" if row.report is None else row.run.label,
+        "real_brain": group.name,
+        "role": row.run.role,
+        "report": None if row.report is None else str(row.report.folder),
+        "store": row.run.store,
+        **{key: row.run.made.get(key) for key in MADE},
+    }
