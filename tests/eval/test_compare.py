@@ -20,6 +20,7 @@ from teramind_eval.compare.reports import find_reports, read_report
 from teramind_eval.compare.table import groups
 from teramind_eval.config import report_config
 from teramind_eval.report.build import _write_table, write_report
+from teramind_eval.report.provenance import making
 from teramind_eval.results import (
     Distances,
     ImageScores,
@@ -31,6 +32,7 @@ from teramind_eval.results import (
     StoreResult,
 )
 from tests.eval.conftest import Stores
+from tests.eval.drawn import PROVENANCE
 
 
 def _scores(psnr: float | None, nuclei: float, distance: float | None = None) -> Scores:
@@ -220,7 +222,7 @@ def test_a_real_report_is_read_as_it_was_written(stores: Stores, tmp_path: Path)
     )
     write_report(config)
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
-    assert metrics["made"]["generated"] == {"steps": 15, "seed": 3, "crops": 40480}
+    assert metrics["made"]["generated"] == making(PROVENANCE)
     found = read_report("run", tmp_path / "run")
     assert [run.label for run in found.runs] == ["run", "run: shuffled"]
     own = metrics["stores"][1]["brain"]

@@ -40,6 +40,8 @@ _KNOWN: dict[str, _Told] = {
     "nuclear_area_um2": ("Nuclear area (µm²)", 1, "near"),
     "nuclei_per_patch_wasserstein": ("Nuclei a patch, distance to real", 2, "lower"),
     "nuclear_area_um2_wasserstein": ("Nuclear area, distance to real (µm²)", 2, "lower"),
+    "seam_index_tiles": ("Seam index, tiles", 2, "near"),
+    "seam_index_windows": ("Seam index, windows", 2, "near"),
     "nuclei_per_patch_kolmogorov_smirnov": ("Nuclei a patch, KS", 3, "lower"),
     "nuclear_area_um2_kolmogorov_smirnov": ("Nuclear area, KS", 3, "lower"),
     "nuclear_area_px": ("Nuclear area (px)", 1, "near"),
@@ -62,6 +64,8 @@ _SHOWN = (
     "nuclei_per_patch",
     "nuclear_area_um2",
     "nuclear_area_um2_wasserstein",
+    "seam_index_tiles",
+    "seam_index_windows",
 )
 
 #: Measures of nuclei are of this stain alone; it need not be said.
