@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from teramind_data.console import run_cli
-from teramind_eval.commands import compare, report
+from teramind_eval.commands import compare, report, video
 
 app = typer.Typer(
     name="teramind-eval",
@@ -24,6 +24,7 @@ def _group() -> None:
 
 report.register(app)
 compare.register(app)
+video.register(app)
 
 
 def main() -> None:

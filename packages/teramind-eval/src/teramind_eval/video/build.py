@@ -1,0 +1,145 @@
+"""Make a film of a store: open, check, colour, write. `write_video` is what the command calls."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from teramind_data.console import note, progress
+from teramind_data.errors import InputError
+from teramind_data.geometry import Box
+from teramind_eval.drawing.colour import MORPHOLOGY, Heat, colouring
+from teramind_eval.drawing.planes import parse_box
+from teramind_eval.part import Part
+from teramind_eval.video.encode import check_film, film
+from teramind_eval.video.frames import Layout, Panel, frames
+
+if TYPE_CHECKING:
+    from teramind_data.store import Brain
+
+LOWEST_PX = 120
+
+_KINDS = {"atlas": "measured", "expression": "measured", "generated": "generated"}
+
+
+@dataclass(frozen=True)
+class VideoRequest:
+    """A film to be made.
+
+    Attributes:
+        store: whose sections are flown through.
+        out: `.mp4` or `.gif`.
+        image, channel: what of it is shown: morphology in the colours of its stains, or one channel of any image.
+        beside: a second store, beside the first; None: one panel.
+        beside_image: what of the second is shown; None: the same.
+        box: `y0:y1,x0:x1` in canvas px; None: the whole canvas.
+        height: of the frames, px.
+        fps: frames a second.
+        between: blended frames between two sections.
+        incomplete: also take stores whose writing never finished.
+        overwrite: replace a file.
+    """
+
+    store: str
+    out: Path
+    image: str = MORPHOLOGY
+    channel: str | None = None
+    beside: str | None = None
+    beside_image: str | None = None
+    box: str | None = None
+    height: int = 720
+    fps: float = 4.0
+    between: int = 0
+    incomplete: bool = False
+    overwrite: bool = False
+
+
+def write_video(request: VideoRequest) -> int:
+    """Write the film and return its number of frames.
+
+    Raises
+    ------
+    InputError, MissingInputError, OutputExistsError, StoreError
+        naming the store, option or file; no part of a film is then left.
+    """
+    check_film(request.out, overwrite=request.overwrite)
+    if request.beside is None and request.beside_image is not None:
+        raise InputError("nothing is beside", where="--beside-image", remedy="Give --beside STORE too")
+    parts = _parts(request)
+    canvas = parts[0].canvas
+    box = Box(0, canvas[0], 0, canvas[1])
+    if request.box is not None:
+        box = parse_box(request.box, parts[0], "--box")
+    panels = _panels(request, parts, box)
+    legend = any(isinstance(panel.colours, Heat) for panel in panels)
+    layout = Layout.fitting(request.height, box, len(panels), legend=legend)
+    count = len(parts[0].sections)
+    total = count + (count - 1) * request.between
+    with film(request.out, layout.size, request.fps) as add, progress(total, "video", "frames") as advance:
+        for frame in frames(panels, box, layout, request.between):
+            add(frame)
+            advance()
+    return total
+
+
+def open_parts(stores: list[str], *, incomplete: bool = False) -> list[Part]:
+    """Stores cut to the sections that all have, by name, in the order of the first; noted where some are left out.
+
+    Raises
+    ------
+    InputError
+        where canvases or pixel sizes differ, or no section is common.
+    """
+    from teramind_data.store import open_brain
+
+    brains = [open_brain(url, incomplete=incomplete) for url in stores]
+    first = brains[0]
+    for other in brains[1:]:
+        for what, mine, theirs in (
+            ("canvas (height, width) px", first.canvas, other.canvas),
+            ("pixel size, um", first.pixel_size_um, other.pixel_size_um),
+        ):
+            if mine != theirs:
+                raise InputError(f"{what} of the store beside differs", other.url, mine, theirs)
+    names = [section.name for section in first.sections if all(_has(other, section.name) for other in brains)]
+    if not names:
+        raise InputError("the stores have no section in common", where=brains[-1].url)
+    left = first.n_sections - len(names)
+    if left:
+        note(f"{left} of {first.n_sections} sections are not in the store beside and are left out")
+    return [Part(brain).named(names) for brain in brains]
+
+
+def _has(brain: Brain, name: str) -> bool:
+    return any(section.name == name for section in brain.sections)
+
+
+def _parts(request: VideoRequest) -> list[Part]:
+    stores = [request.store] if request.beside is None else [request.store, request.beside]
+    return open_parts(stores, incomplete=request.incomplete)
+
+
+def _panels(request: VideoRequest, parts: list[Part], box: Box) -> list[Panel]:
+    images = (request.image, request.beside_image or request.image)
+    panels = []
+    for number, (part, image) in enumerate(zip(parts, images, strict=False)):
+        # A channel is the first image's; of another image beside it means nothing.
+        channel = request.channel if image == request.image else None
+        if (
+            number == 1
+            and image == request.image == MORPHOLOGY
+            and channel is None
+            and part.stains == parts[0].stains
+        ):
+            # Brightness can be compared only under one contrast: that of the first.
+            colours = panels[0].colours
+        else:
+            colours = colouring(part, image, channel, box)
+        panels.append(Panel(part, image, colours, f"{store_name(part)}, {_KINDS[part.kind]}"))
+    return panels
+
+
+def store_name(part: Part) -> str:
+    """Last part of a store's URL, without its suffix."""
+    return str(part.url).rstrip("/").rpartition("/")[2].removesuffix(".zarr")
