@@ -122,7 +122,7 @@ def _parts(request: VideoRequest) -> list[Part]:
 
 def _panels(request: VideoRequest, parts: list[Part], box: Box) -> list[Panel]:
     images = (request.image, request.beside_image or request.image)
-    panels = []
+    panels: list[Panel] = []
     for number, (part, image) in enumerate(zip(parts, images, strict=False)):
         # A channel is the first image's; of another image beside it means nothing.
         channel = request.channel if image == request.image else None
