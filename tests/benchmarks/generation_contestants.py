@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from teramind_data.geometry import BIN_PX, Box
-from teramind_model.diffusion.ddim import DDIMStep, ddim_steps, sample_canvas
+from teramind_model.diffusion.ddim import sample_canvas
 from teramind_model.diffusion.noise import start_noise
+from teramind_model.diffusion.steps import DDIMStep, ddim_steps
 from teramind_model.network import NetworkConfig, TeraMind
 from tests.benchmarks.generation_clock import CALLS, Calls, Span, counted_calls, peak_memory, replaced
 from tests.benchmarks.generation_clock import stopwatch as timed

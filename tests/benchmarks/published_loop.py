@@ -21,7 +21,8 @@ import torch
 from torch import Tensor
 
 from teramind_data.geometry import BIN_PX
-from teramind_model.diffusion.ddim import OUTSIDE, DDIMStep
+from teramind_model.diffusion.ddim import OUTSIDE
+from teramind_model.diffusion.steps import DDIMStep
 from teramind_model.network.unet import PatchUNet
 from tests.benchmarks.generation_clock import Span, stopwatch
 

@@ -27,6 +27,7 @@ from tests.model.plain_steps import (
     collage,
     cut,
     ddim_timesteps,
+    dpmpp_2m,
     enlarge,
     four_neighbours,
     shrink,
@@ -121,6 +122,20 @@ class PlainModel:
             if on_step is not None:
                 on_step(steps - i, x)
         return x
+
+    def sample_dpmpp_2m(
+        self,
+        x_T: Tensor,
+        counts: Tensor,
+        steps: int,
+        on_step: Callable[[int, Tensor], None] | None = None,
+    ) -> Tensor:
+        """DPM-Solver++ 2M on a canvas; shapes and `on_step` as `sample`."""
+
+        def noise(x: Tensor, t: int) -> Tensor:
+            return self._canvas_noise(x, torch.tensor([t]), counts)
+
+        return dpmpp_2m(noise, x_T.to(self.dtype), steps, on_step)
 
     def _canvas_noise(self, x: Tensor, t: Tensor, counts: Tensor) -> Tensor:
         """The boundary-aware noise of each tile, from its four patches of grid A. -1 outside the canvas.

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -61,3 +64,50 @@ def ddim_timesteps(steps: int) -> list[int]:
         if len(times) == steps:
             return times
     raise ValueError(f"no integer stride leaves {steps} of {TRAIN_STEPS} time steps")
+
+
+def even_snr_timesteps(steps: int) -> list[int]:
+    """Times from 999 to 0 whose log SNR is nearest to evenly spaced values; noise first."""
+    a = alphas_cumprod()
+    log_snr = torch.log(a / (1 - a))
+    first, last = log_snr[-1].item(), log_snr[0].item()
+    times = []
+    for i in range(steps):
+        wanted = first + (last - first) * i / max(1, steps - 1)
+        times.append(min(range(TRAIN_STEPS), key=lambda t: abs(log_snr[t].item() - wanted)))
+    if len(set(times)) < steps:
+        raise ValueError(f"{steps} steps fall on the same times")
+    return times
+
+
+def dpmpp_2m(
+    noise: Callable[[Tensor, int], Tensor],
+    x: Tensor,
+    steps: int,
+    on_step: Callable[[int, Tensor], None] | None = None,
+) -> Tensor:
+    """Algorithm 2 of arXiv 2211.01095 (data prediction), each clean image clamped to [-1, 1].
+
+    The last time leads to a clean image (sigma 0), where lambda is infinite: it is the clean image itself.
+    """
+    shares = alphas_cumprod()
+    times = even_snr_timesteps(steps)
+    alpha = [math.sqrt(shares[t].item()) for t in times]
+    sigma = [math.sqrt(1 - shares[t].item()) for t in times]
+    lambda_ = [math.log(a / s) for a, s in zip(alpha, sigma, strict=True)]
+    before = x
+    for i, t in enumerate(times):
+        clean = ((x - sigma[i] * noise(x, t)) / alpha[i]).clamp(-1, 1)
+        if i == steps - 1:
+            x = clean
+        else:
+            h = lambda_[i + 1] - lambda_[i]
+            aim = clean
+            if i > 0:
+                r = (lambda_[i] - lambda_[i - 1]) / h
+                aim = (1 + 1 / (2 * r)) * clean - 1 / (2 * r) * before
+            x = sigma[i + 1] / sigma[i] * x - alpha[i + 1] * (math.exp(-h) - 1) * aim
+        before = clean
+        if on_step is not None:
+            on_step(i + 1, x)
+    return x

@@ -16,8 +16,9 @@ from teramind_data.geometry import BIN_PX, Box
 from teramind_data.panel import Panel
 from teramind_data.store import Brain, open_brain, store_state
 from teramind_model.checkpoint import ModelInfo, save_checkpoint
-from teramind_model.diffusion.ddim import OUTSIDE, ddim_steps, sample_canvas, to_uint8
+from teramind_model.diffusion.ddim import OUTSIDE, sample_canvas, to_uint8
 from teramind_model.diffusion.noise import start_noise
+from teramind_model.diffusion.steps import ddim_steps
 from teramind_model.generate import GenerateConfig, RunOptions, Source, generate
 from teramind_model.generate.budget import Work, check_memory, unit_memory, window_memory
 from teramind_model.generate.config import parse_memory, parse_roi, parse_sections

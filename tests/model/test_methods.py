@@ -20,6 +20,7 @@ from teramind_model.baselines.patch_dm import PatchDM
 from teramind_model.cli import app
 from teramind_model.config import resolve
 from teramind_model.diffusion.objective import Block
+from teramind_model.diffusion.steps import sampler_steps
 from teramind_model.diffusion.tiles import sample_tiles
 from teramind_model.methods import registry
 from teramind_model.methods.canvas import denoise_canvas
@@ -133,8 +134,9 @@ def test_a_wider_surrounding_changes_no_tile(name: str) -> None:
     )
 
 
+@pytest.mark.parametrize("sampler", ["ddim", "dpmpp-2m"])
 @pytest.mark.parametrize("name", FAST)
-def test_the_fast_canvas_equals_tile_by_tile(name: str) -> None:
+def test_the_fast_canvas_equals_tile_by_tile(name: str, sampler: str) -> None:
     method, shape, network = small(name)
     assert isinstance(method, CanvasMethod)
     generator = torch.Generator().manual_seed(6)
@@ -144,8 +146,9 @@ def test_the_fast_canvas_equals_tile_by_tile(name: str) -> None:
     def noise(x: torch.Tensor, t: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
         return method.noise(network, x, t, c)
 
-    slow = sample_tiles(noise, shape, counts, x_T, 4, batch=3, inside=(64, 80))
-    fast = denoise_canvas(method, shape, network, counts, x_T, 4, inside=(64, 80))
+    steps = sampler_steps(sampler, 4)
+    slow = sample_tiles(noise, shape, counts, x_T, steps, batch=3, inside=(64, 80))
+    fast = denoise_canvas(method, shape, network, counts, x_T, steps, inside=(64, 80))
     torch.testing.assert_close(fast, slow, atol=1e-4, rtol=0)
 
 

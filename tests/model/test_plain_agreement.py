@@ -12,8 +12,11 @@ from dataclasses import dataclass
 import pytest
 import torch
 
+from teramind_data.geometry import Box
 from teramind_model.diffusion.ddim import sample_canvas
 from teramind_model.diffusion.objective import training_loss
+from teramind_model.diffusion.steps import dpm_steps
+from teramind_model.generate.wavefront import Wavefront
 from teramind_model.importer import convert, infer_config
 from teramind_model.network import TeraMind
 from teramind_model.network.config import NetworkConfig
@@ -186,3 +189,40 @@ def test_canvas(size: Size) -> None:
     counts = random_counts(size.gene_slices, size.genes, (rows + 1) * size.bins, (columns + 1) * size.bins)
     found = sample_canvas(network, counts, x_T, steps=3)
     close(found, plain.sample(x_T, counts, steps=3), 1e-4)
+
+
+def test_canvas_of_dpmpp_2m() -> None:
+    """At every step, through the wavefront too."""
+    size, steps = Size(), 4
+    plain, network = both(size)
+    x_T = normal(size.stains * size.image_slices, 2 * size.patch, 3 * size.patch)
+    counts = random_counts(size.gene_slices, size.genes, 3 * size.bins, 4 * size.bins)
+    expected: dict[int, torch.Tensor] = {}
+    plain.sample_dpmpp_2m(x_T, counts, steps, expected.__setitem__)
+    found: dict[int, torch.Tensor] = {}
+    last = sample_canvas(network, counts, x_T, dpm_steps(steps), on_step=found.__setitem__)
+    assert sorted(found) == sorted(expected) == [1, 2, 3, 4]
+    for done, x in expected.items():
+        close(found[done], x, 1e-4)
+    whole = Box(0, 2, 0, 3)
+    rows = Wavefront(network, InMemory(counts, x_T, size), dpm_steps(steps), whole, whole, (64, 96), 5).rows()
+    flowed = torch.cat([x for _, x in rows], dim=-2)
+    close(flowed, last, 1e-4)
+    close(flowed, expected[steps], 1e-4)
+
+
+@dataclass(frozen=True)
+class InMemory:
+    """Rows of whole arrays."""
+
+    everything: torch.Tensor
+    x_T: torch.Tensor
+    size: Size
+
+    def counts(self, patch_row: int, columns: range) -> torch.Tensor:
+        g = self.size.bins
+        return self.everything[..., patch_row * g : (patch_row + 1) * g, columns.start * g : columns.stop * g]
+
+    def noise(self, tile_row: int, columns: range) -> torch.Tensor:
+        p = self.size.patch
+        return self.x_T[:, tile_row * p : (tile_row + 1) * p, columns.start * p : columns.stop * p]

@@ -11,7 +11,8 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from teramind_model.diffusion.ddim import ddim_steps, sample_canvas
+from teramind_model.diffusion.ddim import sample_canvas
+from teramind_model.diffusion.steps import ddim_steps
 from teramind_model.network import NetworkConfig
 from teramind_model.network.cost import count_work
 from tests.benchmarks import generate

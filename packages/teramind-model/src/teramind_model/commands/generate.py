@@ -29,7 +29,11 @@ def command(
         str, typer.Option(help="Checkpoint, run folder, or 'phantom' for the shipped one.")
     ],
     out: Annotated[str, typer.Option(help="Store to write.")],
-    steps: Annotated[int, typer.Option(help="DDIM steps; 15 as in the paper.")] = 15,
+    steps: Annotated[int, typer.Option(help="Denoising steps; 15 as in the paper.")] = 15,
+    sampler: Annotated[
+        str,
+        typer.Option(help="ddim as in the paper, or dpmpp-2m (DPM-Solver++ 2M): fewer --steps, such as 8."),
+    ] = "ddim",
     seed: Annotated[int, typer.Option(help="Of the start noise, and of the shuffle.")] = 0,
     seeds: Annotated[
         int, typer.Option(help="Draws, of SEED, SEED + 1, ...; mean and SD of several beside the first.")
@@ -106,6 +110,7 @@ def command(
         seed=seed,
         draws=seeds,
         steps=steps,
+        sampler=sampler,  # type: ignore[arg-type]
         sections=None if sections is None else parse_sections(sections),
         roi=None if roi is None else parse_roi(roi),
         roi_exact=roi_exact,

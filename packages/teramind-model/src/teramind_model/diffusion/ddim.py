@@ -1,18 +1,17 @@
-"""DDIM (arXiv 2010.02502) on a canvas held in memory: the straightforward sampler.
+"""A canvas held in memory, denoised one step after the other: the straightforward sampler.
 
-Faster engines must equal this one.
+DDIM unless other steps are given. Faster engines must equal this one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from teramind_data.errors import InputError
-from teramind_model.diffusion.schedule import alpha_bar, ddim_timesteps
+from teramind_model.diffusion.steps import History, Step, as_steps
 from teramind_model.network.gene_gene import GeneFeatures
 from teramind_model.network.unet import Encoded, PatchUNet
 
@@ -20,38 +19,12 @@ OUTSIDE = -1.0
 """What the image is outside the canvas, at every step, as published."""
 
 
-@dataclass(frozen=True)
-class DDIMStep:
-    """One deterministic step (eta 0) from the share of signal ``a`` at ``t`` to ``a_next``."""
-
-    t: int
-    a: float
-    a_next: float
-
-    def apply(self, x: Tensor, eps: Tensor) -> Tensor:
-        """``x`` at the next step, from ``x`` and its predicted noise (any equal shapes)."""
-        x0 = ((x - (1 - self.a) ** 0.5 * eps) / self.a**0.5).clamp(-1, 1)
-        # The noise that leads from the clamped x0 to x, not the one predicted.
-        eps = (x - self.a**0.5 * x0) / (1 - self.a) ** 0.5
-        return self.a_next**0.5 * x0 + (1 - self.a_next) ** 0.5 * eps
-
-
-def ddim_steps(steps: int) -> tuple[DDIMStep, ...]:
-    """The steps from noise to image, in the order they are taken."""
-    visited = ddim_timesteps(steps)
-    a = alpha_bar()
-    shares = [1.0] + [float(a[t]) for t in visited]
-    return tuple(
-        DDIMStep(t=t, a=shares[i + 1], a_next=shares[i]) for i, t in reversed(list(enumerate(visited)))
-    )
-
-
 @torch.inference_mode()
 def sample_canvas(
     model: PatchUNet,
     counts: Tensor,
     x_T: Tensor,
-    steps: int = 15,
+    steps: int | Sequence[Step] = 15,
     *,
     inside: tuple[int, int] | None = None,
     on_step: Callable[[int, Tensor], None] | None = None,
@@ -66,7 +39,7 @@ def sample_canvas(
     x_T
         Start noise ``(k * Z, H, W)``, stain slow; H and W multiples of P.
     steps
-        DDIM steps.
+        How many of DDIM, or a sampler's own (``sampler_steps``).
     inside
         Height and width of the canvas where ``x_T`` was padded below and to the right to whole tiles: what lies
         beyond is -1 at every step.
@@ -86,8 +59,10 @@ def sample_canvas(
     try:
         genes = [_row_genes(model, counts, row, columns) for row in range(rows)]
         x = keep_inside(x_T.float(), inside)
-        for done, step in enumerate(ddim_steps(steps), start=1):
-            x = keep_inside(step.apply(x, _predict(model, x, step.t, genes, on_row)), inside)
+        history: History = ()
+        for done, step in enumerate(as_steps(steps), start=1):
+            x, history = step.advance(x, _predict(model, x, step.t, genes, on_row), history)
+            x = keep_inside(x, inside)
             if on_step is not None:
                 on_step(done, x)
     finally:

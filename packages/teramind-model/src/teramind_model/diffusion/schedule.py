@@ -46,3 +46,27 @@ def ddim_timesteps(steps: int) -> tuple[int, ...]:
         expected=f"1 .. {TRAIN_STEPS} with an even stride",
         remedy=f"Use {below} or {above} steps.",
     )
+
+
+def even_snr_timesteps(steps: int) -> tuple[int, ...]:
+    """``steps`` different training steps from 0 to 999, ascending, as evenly spaced in log SNR as whole numbers allow.
+
+    One step alone is 999. Log SNR changes fastest near 0, where neighbouring whole numbers may lie further apart than
+    the spacing asked for.
+
+    Raises
+    ------
+    InputError
+        Where there are not that many.
+    """
+    if not 1 <= steps <= TRAIN_STEPS:
+        raise InputError("number of steps is out of range", expected=f"1 .. {TRAIN_STEPS}", found=steps)
+    a = alpha_bar()
+    log_snr = np.log(a / (1 - a))
+    wanted = np.linspace(log_snr[-1], log_snr[0], steps)[::-1]
+    visited: list[int] = []
+    for i, value in enumerate(wanted):
+        nearest = int(np.abs(log_snr - value).argmin())
+        least = visited[-1] + 1 if visited else 0
+        visited.append(min(max(nearest, least), TRAIN_STEPS - (steps - i)))
+    return tuple(visited)

@@ -1,11 +1,11 @@
-"""DDIM tile by tile, for any network that predicts a tile's noise from the pixels and genes around it.
+"""Sampling tile by tile, for any network that predicts a tile's noise from the pixels and genes around it.
 
 The plain way: nothing is shared between tiles. Methods with a faster one of their own must equal it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import torch
@@ -14,7 +14,8 @@ from torch.nn import functional
 
 from teramind_data.errors import InputError
 from teramind_data.geometry import BIN_PX
-from teramind_model.diffusion.ddim import OUTSIDE, ddim_steps, keep_inside
+from teramind_model.diffusion.ddim import OUTSIDE, keep_inside
+from teramind_model.diffusion.steps import History, Step, as_steps
 
 __all__ = ["TileNoise", "TileShape", "sample_tiles"]
 
@@ -43,7 +44,7 @@ def sample_tiles(
     shape: TileShape,
     counts: Tensor,
     x_T: Tensor,
-    steps: int = 15,
+    steps: int | Sequence[Step] = 15,
     *,
     batch: int = 16,
     inside: tuple[int, int] | None = None,
@@ -56,7 +57,7 @@ def sample_tiles(
         shape: of tiles.
         counts: raw counts ``(S, n, (H + 2 halo) / 16, (W + 2 halo) / 16)`` over the canvas and the halo around it.
         x_T: start noise ``(k * Z, H, W)``, stain slow; H and W multiples of P.
-        steps: DDIM steps.
+        steps: how many of DDIM, or a sampler's own (``sampler_steps``).
         batch: tiles predicted at once.
         inside: height and width of the canvas where ``x_T`` was padded to whole tiles; -1 beyond, at every step.
         on_row: called with the number of tiles in each row of tiles as its noise has been predicted.
@@ -67,14 +68,16 @@ def sample_tiles(
     height, width = x_T.shape[-2:]
     _check(shape, counts, (height, width))
     x = keep_inside(x_T.float(), inside)
-    for step in ddim_steps(steps):
+    history: History = ()
+    for step in as_steps(steps):
         padded = functional.pad(x, (shape.halo,) * 4, value=OUTSIDE)
         rows = []
         for y in range(0, height, shape.patch):
             rows.append(_row(noise, shape, padded, counts, y, step.t, batch))
             if on_row is not None:
                 on_row(width // shape.patch)
-        x = keep_inside(step.apply(x, torch.cat(rows, dim=-2)), inside)
+        x, history = step.advance(x, torch.cat(rows, dim=-2), history)
+        x = keep_inside(x, inside)
     return x
 
 

@@ -16,6 +16,8 @@ _FLOAT = 4
 _CANVASES = 8
 """Float images of the canvas alive at once in a DDIM step: noise, x, its padded copy, eps (in rows, then joined), x0
 and the next x with their intermediates."""
+_HISTORY = 2
+"""More for each image that steps hand on: the one handed on, and the mixture of it with x0."""
 
 _ROW_FACTOR = 5
 """Skips of one patch row: held for two rows, joined, and cut again for the decoder; a fifth for the allocator."""
@@ -36,9 +38,10 @@ class WindowMemory:
         return self.images + self.counts + self.gene_features + self.row
 
 
-def window_memory(network: NetworkShape, tiles: tuple[int, int]) -> WindowMemory:
+def window_memory(network: NetworkShape, tiles: tuple[int, int], history: int = 0) -> WindowMemory:
     """Estimate for a canvas of ``tiles = (rows, columns)`` of P x P pixels, float32, weights not counted.
 
+    ``history``: images that steps hand on beside x.
     Of methods but the paper's, the network's own work is not counted either.
 
     Gene features are computed once and kept for all steps; images and counts are whole canvases; the network
@@ -49,7 +52,7 @@ def window_memory(network: NetworkShape, tiles: tuple[int, int]) -> WindowMemory
     bins = (rows * patch + 2 * network.halo) * (columns * patch + 2 * network.halo) // BIN_PX**2
     # Raw counts as float32, and the integer copy they came from (at most two bytes).
     counts = network.gene_slices * network.genes * bins * (_FLOAT + 2)
-    images = _CANVASES * network.stains * depth * rows * columns * patch**2 * _FLOAT
+    images = (_CANVASES + _HISTORY * history) * network.stains * depth * rows * columns * patch**2 * _FLOAT
     if not isinstance(network, NetworkConfig):
         # Another method works tile by tile: what it needs for some tiles does not grow with the canvas.
         return WindowMemory(images=images, counts=counts, gene_features=0, row=0)
@@ -63,18 +66,18 @@ def window_memory(network: NetworkShape, tiles: tuple[int, int]) -> WindowMemory
     )
 
 
-def check_memory(network: NetworkShape, box: Box, limit: int) -> WindowMemory:
+def check_memory(network: NetworkShape, box: Box, limit: int, history: int = 0) -> WindowMemory:
     """The estimate for ``box`` (whole tiles); InputError with number and remedy where it exceeds ``limit`` bytes."""
     tiles = box.coarsen(network.patch)
-    need = window_memory(network, tiles.shape)
+    need = window_memory(network, tiles.shape, history)
     if need.total > limit:
         edge = network.patch
-        while window_memory(network, (2 * edge // network.patch,) * 2).total <= limit and edge < max(
+        while window_memory(network, (2 * edge // network.patch,) * 2, history).total <= limit and edge < max(
             box.shape
         ):
             edge *= 2
         remedy = f"Pass --memory {_gib(need.total, up=True)}"
-        if window_memory(network, (edge // network.patch,) * 2).total <= limit:
+        if window_memory(network, (edge // network.patch,) * 2, history).total <= limit:
             remedy += f", or a --roi of {edge} x {edge} px or less"
         raise InputError(
             "a window of this canvas does not fit the memory budget",
@@ -88,20 +91,22 @@ def check_memory(network: NetworkShape, box: Box, limit: int) -> WindowMemory:
 
 @dataclass(frozen=True)
 class Work:
-    """What a wavefront does: its network, counts of which genes, how many steps, how many places a batch."""
+    """What a wavefront does: its network, counts of which genes, how many steps, how many places a batch,
+    how many images its steps hand on beside x."""
 
     network: UNetShape
     genes: int
     gene_slices: int
     steps: int
     batch: int
+    history: int = 0
 
 
 def unit_memory(work: Work, strip: int, region: int, band: int) -> int:
     """Estimate in bytes for a strip of ``strip`` tiles of a region ``region`` tiles wide, float32, weights not counted.
 
-    Rows of skips (one a step kept, one a step just made), gene features of 2 N rows, rows of x, counts of two bands of
-    256 px, and the output's band of ``band`` px.
+    Rows of skips (one a step kept, one a step just made), gene features of 2 N rows, rows of x and its
+    history, counts of two bands of 256 px, and the output's band of ``band`` px.
     """
     network, steps = work.network, work.steps
     patch, depth = network.patch, network.image_slices
@@ -109,7 +114,7 @@ def unit_memory(work: Work, strip: int, region: int, band: int) -> int:
     skips = _skips(network)
     places = work.batch * (_ROW_FACTOR * skips + _decoding(network))
     features = widths[0] * (2 * steps + 1) * _gene_features(network)
-    rows_of_x = 3 * sum(widths) * network.stains * patch**2
+    rows_of_x = 3 * (1 + work.history) * sum(widths) * network.stains * patch**2
     bins = (widths[0] * patch // BIN_PX) * (3 * 256 // BIN_PX) * work.genes * work.gene_slices
     output = network.stains * depth * band * strip * patch
     return _FLOAT * depth * (2 * sum(widths) * skips + places + features + rows_of_x) + 2 * bins + output

@@ -15,6 +15,7 @@ __all__ = [
     "GenerateConfig",
     "Precision",
     "RunOptions",
+    "SamplerName",
     "WatchOptions",
     "parse_memory",
     "parse_roi",
@@ -24,6 +25,7 @@ __all__ = [
 Control = Literal["none", "shuffled", "neighbour"]
 Precision = Literal["float32", "bfloat16"]
 Engine = Literal["wavefront", "straightforward"]
+SamplerName = Literal["ddim", "dpmpp-2m"]
 
 GIB = 1 << 30
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": GIB, "t": 1 << 40}
@@ -92,7 +94,8 @@ class GenerateConfig:
         seed: of the start noise, and of the shuffle where there is one.
         draws: brains drawn, from the noise of ``seed``, ``seed`` + 1, ...; with two or more the store also holds
             their mean and standard deviation.
-        steps: DDIM steps (the paper's 15).
+        steps: denoising steps (the paper's 15, with DDIM).
+        sampler: ``ddim``, or ``dpmpp-2m`` (DPM-Solver++ 2M, arXiv 2211.01095), which needs fewer steps.
         sections: half-open range of the atlas's sections; all where None.
         roi: part of the canvas to generate, grown to whole tiles; black outside. The whole canvas where None.
         roi_exact: also compute the tiles around the region that it depends on, so that it equals that part of the whole
@@ -112,6 +115,7 @@ class GenerateConfig:
     seed: int = 0
     draws: int = 1
     steps: int = 15
+    sampler: SamplerName = "ddim"
     sections: tuple[int, int] | None = None
     roi: Box | None = None
     roi_exact: bool = False

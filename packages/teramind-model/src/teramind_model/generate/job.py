@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from teramind_data.errors import InputError
 from teramind_data.geometry import Box, Window, windows
 from teramind_data.store import Brain
+from teramind_model.diffusion.steps import carried, sampler_steps
 from teramind_model.generate.budget import Work, check_memory
 from teramind_model.generate.config import GenerateConfig
 from teramind_model.generate.source import Source
@@ -78,6 +79,7 @@ def choose_width(config: GenerateConfig, source: Source, atlas: Brain, job: Job)
     Raises:
         InputError: where the work does not fit the memory.
     """
+    history = carried(sampler_steps(config.sampler, config.steps))
     # By the method, not by the network: the same network may be denoised another way (patches alone).
     if config.run.engine == "straightforward" or not isinstance(source.method, TwoPathMethod):
         if config.draws > 1:
@@ -86,9 +88,11 @@ def choose_width(config: GenerateConfig, source: Source, atlas: Brain, job: Job)
                 expected="--seeds 1, or --engine wavefront and a method that has it",
                 found=f"--seeds {config.draws}, {source.method.name}, engine {config.run.engine}",
             )
-        check_memory(source.network, computed(config, source, job), config.run.memory)
+        check_memory(source.network, computed(config, source, job), config.run.memory, history)
         return None
     network = source.network
-    work = Work(source.model.config, network.genes, network.gene_slices, config.steps, config.run.batch)
+    work = Work(
+        source.model.config, network.genes, network.gene_slices, config.steps, config.run.batch, history
+    )
     # The draws of a unit are made side by side.
     return choose_strip(work, layout_of(source, atlas, job), config.run.memory // config.draws)

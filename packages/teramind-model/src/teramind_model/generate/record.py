@@ -6,6 +6,7 @@ from typing import Any
 
 from teramind_data.store import Brain, BrainSpec, Section
 from teramind_model.controls import CountsSource
+from teramind_model.diffusion.steps import sampler_steps
 from teramind_model.edits import Edits
 from teramind_model.generate.config import GenerateConfig
 from teramind_model.generate.job import Job
@@ -34,7 +35,7 @@ def request_of(
         "atlas": atlas_identity(atlas)["fingerprint"],
         "seed": config.seed,
         "steps": config.steps,
-        "sampler": "ddim",
+        "sampler": config.sampler,
         "sections": [job.first, job.end],
         "region": [job.inside.y0, job.inside.y1, job.inside.x0, job.inside.x1],
         "control": control,
@@ -55,10 +56,16 @@ def provenance_of(
         "atlas": atlas_identity(atlas),
         "seed": config.seed,
         "steps": config.steps,
-        "sampler": {"name": "ddim", "eta": 0, "engine": config.run.engine, "method": source.method.name},
+        "sampler": _sampler(config, source),
         "control": counts.provenance(),
         "software": software_versions(),
     }
+
+
+def _sampler(config: GenerateConfig, source: Source) -> dict[str, Any]:
+    steps = sampler_steps(config.sampler, config.steps)
+    told: dict[str, Any] = {"name": config.sampler, "eta": 0, "timesteps": [step.t for step in steps]}
+    return {**told, "engine": config.run.engine, "method": source.method.name}
 
 
 def spec_of(source: Source, atlas: Brain, job: Job, provenance: dict[str, Any]) -> BrainSpec:

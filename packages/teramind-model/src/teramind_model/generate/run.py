@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from teramind_data.console import progress
 from teramind_data.store import Brain, BrainWriter, open_brain
 from teramind_model.controls import CountsSource, MeasuredCounts, NeighbourCounts, shuffle_counts
-from teramind_model.diffusion.ddim import ddim_steps
+from teramind_model.diffusion.steps import sampler_steps
 from teramind_model.edits import EditedCounts, Edits, find_edits
 from teramind_model.generate.config import GenerateConfig
 from teramind_model.generate.draws import add_images
@@ -56,7 +56,7 @@ def generate(config: GenerateConfig, source: Source | None = None, *, say: Say =
             written then.
         OutputExistsError: where something else is at the output's name.
     """
-    ddim_steps(config.steps)
+    sampler_steps(config.sampler, config.steps)
     device = pick_device(config.run.device)
     if config.run.threads is not None:
         torch.set_num_threads(config.run.threads)
@@ -83,9 +83,8 @@ def generate(config: GenerateConfig, source: Source | None = None, *, say: Say =
     watching.catch_up(writer)
     if strip is None:
         tiles = computed(config, source, job)
-        sampler = Sampler(
-            source, counts, tiles, atlas.canvas, config.steps, config.seed, config.run.precision
-        )
+        steps = sampler_steps(config.sampler, config.steps)
+        sampler = Sampler(source, counts, tiles, atlas.canvas, steps, config.seed, config.run.precision)
         made: dict[str, Any] = {"windows": run_windows(writer, sampler, job, watching, say)}
     else:
         strips = _strips(config, source, atlas, job, counts, watching)
@@ -119,7 +118,7 @@ def _strips(
     return Strips(
         source=source,
         counts=counts,
-        steps=ddim_steps(config.steps),
+        steps=sampler_steps(config.sampler, config.steps),
         seeds=tuple(range(config.seed, config.seed + config.draws)),
         layout=layout_of(source, atlas, job),
         canvas=atlas.canvas,

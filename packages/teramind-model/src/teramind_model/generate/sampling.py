@@ -14,6 +14,7 @@ from teramind_data.geometry import Box, Window
 from teramind_model.controls import CountsSource
 from teramind_model.diffusion.ddim import to_uint8
 from teramind_model.diffusion.noise import start_noise
+from teramind_model.diffusion.steps import Step
 from teramind_model.generate.source import Source
 from teramind_model.methods.canvas import denoise_canvas
 
@@ -33,7 +34,7 @@ class Sampler:
     counts: CountsSource
     tiles: Box
     canvas: tuple[int, int]
-    steps: int
+    steps: tuple[Step, ...]
     seed: int
     precision: str = "float32"
 
@@ -47,7 +48,7 @@ class Sampler:
     @property
     def tile_steps(self) -> int:
         """Tiles times steps of one window."""
-        return self.tiles.area // self.source.network.patch**2 * self.steps
+        return self.tiles.area // self.source.network.patch**2 * len(self.steps)
 
     def window(self, window: Window, on_row: Callable[[int], None] | None = None) -> NDArray[np.uint8]:
         """Images ``(stains, Z, h, w)`` of the window's image sections, over :attr:`inside`.

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from teramind_data.geometry import Box, ceil_div
 from teramind_data.store import BrainWriter
 from teramind_model.controls import CountsSource
-from teramind_model.diffusion.ddim import DDIMStep, to_uint8
+from teramind_model.diffusion.ddim import to_uint8
+from teramind_model.diffusion.steps import Step
 from teramind_model.generate.draws import write_shard
 from teramind_model.generate.rows import StoreRows
 from teramind_model.generate.sampling import autocast
@@ -42,7 +43,7 @@ class Strips:
 
     source: Source
     counts: CountsSource
-    steps: tuple[DDIMStep, ...]
+    steps: tuple[Step, ...]
     seeds: tuple[int, ...]
     layout: Layout
     canvas: tuple[int, int]

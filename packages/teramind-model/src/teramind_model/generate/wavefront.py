@@ -20,7 +20,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from teramind_data.geometry import Box
-from teramind_model.diffusion.ddim import OUTSIDE, DDIMStep
+from teramind_model.diffusion.ddim import OUTSIDE
+from teramind_model.diffusion.steps import History, Step
 from teramind_model.network.gene_gene import GeneFeatures
 from teramind_model.network.unet import Encoded, PatchUNet
 
@@ -68,13 +69,15 @@ class _Place:
 
 @dataclass
 class _Step:
-    """One denoising step: what it computes, its last encoded row of patches, and the rows of x it waits to use."""
+    """One denoising step: what it computes, its last encoded row of patches, and the rows of x it waits to use, each
+    with what the step before handed on beside it."""
 
-    ddim: DDIMStep
+    rule: Step
     tiles: Box
     x_columns: range
     above: Encoded | None = None
     x: dict[int, Tensor] = field(default_factory=dict)
+    history: dict[int, History] = field(default_factory=dict)
 
 
 class Wavefront:
@@ -83,7 +86,7 @@ class Wavefront:
     Args:
         model: the network, in eval mode.
         source: counts and start noise.
-        steps: from noise to image (``ddim_steps``).
+        steps: from noise to image (``sampler_steps``).
         target: tiles to make, in tile units; ``region``: all tiles there are, -1 outside them.
         inside: canvas pixels ``(height, width)``; -1 beyond, where the region's last tiles stick out.
         batch: places of a batch.
@@ -93,7 +96,7 @@ class Wavefront:
         self,
         model: PatchUNet,
         source: RowSource,
-        steps: Sequence[DDIMStep],
+        steps: Sequence[Step],
         target: Box,
         region: Box,
         inside: tuple[int, int],
@@ -107,10 +110,10 @@ class Wavefront:
         self.calls = Calls()
         last = len(steps) - 1
         self._steps = []
-        for s, ddim in enumerate(steps):
+        for s, rule in enumerate(steps):
             tiles = needed(target, region, last - s)
             x = needed(target, region, last - s + 1)
-            self._steps.append(_Step(ddim, tiles, range(x.x0, x.x1)))
+            self._steps.append(_Step(rule, tiles, range(x.x0, x.x1)))
         start = needed(target, region, len(steps))
         self._noise_rows = range(start.y0, start.y1)
 
@@ -142,9 +145,10 @@ class Wavefront:
             self._steps[s].above = below[s]
         for patch_row in [p for p in self._genes if p < wave - 2 * (len(self._steps) - 1) + 1]:
             del self._genes[patch_row]
-        for (row, x), s in zip(finished, tiles, strict=True):
+        for (row, (x, history)), s in zip(finished, tiles, strict=True):
             if s < len(self._steps) - 1:
                 self._steps[s + 1].x[row] = x
+                self._steps[s + 1].history[row] = history
             else:
                 yield row, x
 
@@ -243,15 +247,17 @@ class Wavefront:
         strip = functional.pad(strip, (-left, -right), value=OUTSIDE)
         return strip.unflatten(-1, (-1, self._patch)).movedim(-2, 0)
 
-    def _advance(self, s: int, row: int, eps: Tensor) -> Tensor:
-        """A tile row after step s, over the step's columns; its row before the step is let go."""
+    def _advance(self, s: int, row: int, eps: Tensor) -> tuple[Tensor, History]:
+        """A tile row after step s, over the step's columns, and its history; what was before the step is let go."""
         step = self._steps[s]
         left = (step.tiles.x0 - step.x_columns.start) * self._patch
-        before = step.x[row][..., left : left + step.tiles.width * self._patch]
-        after = step.ddim.apply(before, eps.movedim(0, -2).flatten(-2))
+        columns = slice(left, left + step.tiles.width * self._patch)
+        history = tuple(image[..., columns] for image in step.history.get(row, ()))
+        x, handed = step.rule.advance(step.x[row][..., columns], eps.movedim(0, -2).flatten(-2), history)
         for old in [r for r in step.x if r <= row]:
             del step.x[old]
-        return self._bounded(after, row, range(step.tiles.x0, step.tiles.x1))
+            step.history.pop(old, None)
+        return self._bounded(x, row, range(step.tiles.x0, step.tiles.x1)), handed
 
     def _bounded(self, x: Tensor, row: int, columns: range) -> Tensor:
         """-1 where a row of tiles sticks out of the canvas."""
@@ -280,7 +286,7 @@ class Wavefront:
             yield batch
 
     def _times(self, places: Sequence[_Place]) -> Tensor:
-        times = [self._steps[p.step].ddim.t for p in places for _ in range(p.count)]
+        times = [self._steps[p.step].rule.t for p in places for _ in range(p.count)]
         times += [0] * (self._batch - len(times))
         return torch.tensor(times, device=self._device)
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from torch import Tensor, nn
 
+from teramind_model.diffusion.steps import Step
 from teramind_model.diffusion.tiles import sample_tiles
 from teramind_model.methods.protocol import CanvasMethod, Method, NetworkShape
 
@@ -19,7 +20,7 @@ def denoise_canvas(
     network: nn.Module,
     counts: Tensor,
     x_T: Tensor,
-    steps: int,
+    steps: int | Sequence[Step],
     *,
     inside: tuple[int, int] | None = None,
     on_row: Callable[[int], None] | None = None,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
 from teramind_model.diffusion.objective import Block
+from teramind_model.diffusion.steps import Step
 
 __all__ = ["CanvasMethod", "Method", "NetworkShape"]
 
@@ -118,7 +119,7 @@ class CanvasMethod(Protocol):
         network: Any,
         counts: Tensor,
         x_T: Tensor,
-        steps: int,
+        steps: int | Sequence[Step],
         *,
         inside: tuple[int, int] | None = None,
         on_row: Callable[[int], None] | None = None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from teramind_data.errors import InputError
 from teramind_model.diffusion.ddim import sample_canvas
 from teramind_model.diffusion.objective import Block, block_loss, split_block
+from teramind_model.diffusion.steps import Step
 from teramind_model.network.identity_start import start_as_identity
 from teramind_model.network.unet import PatchUNet
 
@@ -52,7 +53,7 @@ class TwoPathMethod(ABC):
         network: PatchUNet,
         counts: Tensor,
         x_T: Tensor,
-        steps: int,
+        steps: int | Sequence[Step],
         *,
         inside: tuple[int, int] | None = None,
         on_row: Callable[[int], None] | None = None,
