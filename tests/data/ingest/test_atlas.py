@@ -20,10 +20,10 @@ from teramind_data.ingest.build import ingest
 from teramind_data.ingest.manifest import discover
 from teramind_data.ingest.measure import Measured, measure
 from teramind_data.ingest.plan import IngestConfig, make_plan
-from teramind_data.ingest.run import Serial
 from teramind_data.phantom import PhantomConfig
 from teramind_data.phantom.atlas import ATLAS_IDS
 from teramind_data.store import Brain
+from teramind_data.workers import Serial
 
 DEPTH = 50.0  # half a spacing: sections lie in the middle of the atlas's planes
 

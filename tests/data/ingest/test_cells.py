@@ -24,11 +24,11 @@ from teramind_data.ingest.cells import cell_notes, read_cells
 from teramind_data.ingest.manifest import discover
 from teramind_data.ingest.measure import Measured, measure
 from teramind_data.ingest.plan import IngestConfig, Plan, make_plan
-from teramind_data.ingest.run import Serial
 from teramind_data.phantom import PhantomConfig, section_truth
 from teramind_data.phantom.cells import SOMA
 from teramind_data.phantom.vendor import OUTLINE_POINTS
 from teramind_data.store import Brain
+from teramind_data.workers import Serial
 from tests.data.faults import tree
 
 pytestmark = pytest.mark.filterwarnings("ignore")

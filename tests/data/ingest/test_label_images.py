@@ -19,7 +19,7 @@ from teramind_data.ingest.annotate import Annotation, read_annotation
 from teramind_data.ingest.manifest import discover
 from teramind_data.ingest.measure import Measured, measure
 from teramind_data.ingest.plan import IngestConfig, make_plan
-from teramind_data.ingest.run import Serial
+from teramind_data.workers import Serial
 
 PIXEL = 0.432
 BINS = (16, 32)

@@ -17,9 +17,9 @@ from teramind_data.errors import InputError
 from teramind_data.ingest.build import ingest
 from teramind_data.ingest.memory import MIB, Limits, limits, parse_bytes
 from teramind_data.ingest.plan import IngestConfig
-from teramind_data.ingest.run import Pool, WorkerError, runner
 from teramind_data.ingest.tissue import tissue_mask
 from teramind_data.store import Brain, store_state
+from teramind_data.workers import Pool, WorkerError, runner
 from tests.data.faults import tree
 
 COMMAND = """
@@ -74,7 +74,7 @@ DRIVER = """
 import sys
 from pathlib import Path
 from tests.data.ingest.test_scale import sleep_in
-from teramind_data.ingest.run import Pool
+from teramind_data.workers import Pool
 if __name__ == "__main__":
     list(Pool(2).map(sleep_in, [Path(sys.argv[1])] * 2))
 """

@@ -18,9 +18,9 @@ from teramind_data.ingest.measure import Measured, collect
 from teramind_data.ingest.paths import inside
 from teramind_data.ingest.raster import FileRows, strips
 from teramind_data.ingest.regions import RegionSource, label_images
-from teramind_data.ingest.run import Runner
 from teramind_data.ingest.structures import Legend, make_legend, read_structures
 from teramind_data.ingest.tasks import Target
+from teramind_data.workers import Runner
 
 _ROWS = 256  # of bins worked at once
 _FEW = 0.5  # of a section's transcripts in regions: fewer is worth a word

@@ -25,7 +25,6 @@ from teramind_data.ingest.measure import Measured, collect, measure
 from teramind_data.ingest.plan import IngestConfig, Plan, make_plan
 from teramind_data.ingest.provenance import provenance, section_registration, section_source
 from teramind_data.ingest.quality import sections_with_quality
-from teramind_data.ingest.run import Runner, Serial, runner
 from teramind_data.ingest.scratch import scratch_folder
 from teramind_data.store import (
     BrainSpec,
@@ -37,6 +36,7 @@ from teramind_data.store import (
     store_state,
     tidy_store,
 )
+from teramind_data.workers import Runner, Serial, runner
 
 Outcome = Literal["written", "up to date"]
 

@@ -28,9 +28,9 @@ from teramind_data.ingest.cell_files import (
 from teramind_data.ingest.measure import Measured, collect
 from teramind_data.ingest.plan import Plan, PlannedSection
 from teramind_data.ingest.rasterize import push
-from teramind_data.ingest.run import Runner
 from teramind_data.ingest.spill import Frame
 from teramind_data.panel import Panel, canonical
+from teramind_data.workers import Runner
 
 
 @dataclass(frozen=True)

@@ -20,10 +20,10 @@ from teramind_data.ingest.intensity import Histogram, Window
 from teramind_data.ingest.memory import Limits, limits
 from teramind_data.ingest.placement import check_on_image, check_together, extent
 from teramind_data.ingest.plan import Plan
-from teramind_data.ingest.run import Runner
 from teramind_data.ingest.spill import Frame, LaidSection
 from teramind_data.ingest.tasks import MeasuredSection, MeasureSection, ReadTranscripts
 from teramind_data.panel import Panel
+from teramind_data.workers import Runner
 
 CANVAS_STEP = 256
 RIM_PX = 2  # transcripts this little outside do not make the canvas a tile larger: registrations round

@@ -5,10 +5,8 @@ No part grows with the canvas. Heights change nothing in the store.
 
 from __future__ import annotations
 
-import ctypes
 import re
 from dataclasses import dataclass
-from functools import cache
 
 from teramind_data.errors import InputError
 from teramind_data.geometry import BIN_PX, ceil_div
@@ -25,8 +23,6 @@ TILE_CACHE = 32 * MIB  # decoded tiles an open image holds
 _PULL = 160 * MIB  # coordinates and source pixels of one block of 512 px
 _BYTES_PER_BIN = 64  # planes of a strip of bins while tissue is found: floats, labels, masks
 _STRIP_BINS = 1 << 18  # more at once is hardly faster
-_M_MMAP_THRESHOLD = -3  # mallopt(3)
-_LARGE_BLOCK = 8 * MIB  # above the planes of a block of 512 px, which come and go by the thousand
 
 
 @dataclass(frozen=True)
@@ -70,29 +66,6 @@ def limits(budget: int, stains: int, genes: int, itemsize: int = 1) -> Limits:
         bins=min(_STRIP_BINS, free // _BYTES_PER_BIN),
         molecules=free // SORT_BYTES,
     )
-
-
-def give_back_freed() -> None:
-    """Return what is free in this process's heap to the system, and large blocks from now on as soon as they are freed,
-    where its allocator is glibc's. Called before each task, so that none starts with what another left behind.
-
-    Left alone, glibc takes ever larger blocks (up to 32 MiB) from its heap once one was freed; a heap of shards has
-    holes that the next shard does not fit, and a long run's memory creeps up with the number of shards.
-    """
-    libc = _glibc()
-    if libc is not None:
-        libc.malloc_trim(0)
-
-
-@cache
-def _glibc() -> ctypes.CDLL | None:
-    try:
-        libc = ctypes.CDLL(None)
-        libc.mallopt(_M_MMAP_THRESHOLD, _LARGE_BLOCK)
-        libc.malloc_trim  # noqa: B018  its absence is another allocator
-    except (AttributeError, OSError, TypeError):
-        return None
-    return libc
 
 
 def parse_bytes(text: str) -> int:

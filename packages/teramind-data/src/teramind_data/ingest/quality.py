@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from teramind_data.ingest.measure import Measured, collect
 from teramind_data.ingest.provenance import section_registration, section_source
 from teramind_data.ingest.raster import FileRows
-from teramind_data.ingest.run import Runner
 from teramind_data.qc import MeasuredSection, assemble, measure_section
 from teramind_data.store import Section, open_brain
+from teramind_data.workers import Runner
 
 
 @dataclass(frozen=True)

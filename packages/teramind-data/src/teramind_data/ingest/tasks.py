@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 
 from teramind_data.errors import RegistrationError
 from teramind_data.geometry import BIN_PX, Box, tiles
+from teramind_data.heap import give_back_freed
 from teramind_data.ingest.intensity import Histogram, Window
-from teramind_data.ingest.memory import TILE_CACHE, Limits, give_back_freed
+from teramind_data.ingest.memory import TILE_CACHE, Limits
 from teramind_data.ingest.plan import PlannedSection
 from teramind_data.ingest.raster import FileRows, Rows, strips
 from teramind_data.ingest.rasterize import bin_counts, pull_levels, sample

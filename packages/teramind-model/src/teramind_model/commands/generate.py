@@ -15,6 +15,7 @@ Stopped anywhere, the same command goes on where it was. Run again when complete
 Example:
 
     teramind-model generate --atlas C.zarr --checkpoint RUN --out G.zarr
+    teramind-model generate --atlas C.zarr --checkpoint RUN --out G.zarr --units 1/8
 """
 
 
@@ -83,6 +84,17 @@ def command(
         str | None, typer.Option(help="Real brain: PSNR and SSIM against it as rows finish.")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the store at OUT.")] = False,
+    units: Annotated[
+        str | None,
+        typer.Option(help="Only part I of N of the work, I/N, as in a SLURM array; the last completes OUT."),
+    ] = None,
+    workers: Annotated[int, typer.Option(help="Processes of this machine; --memory is of each.")] = 1,
+    devices: Annotated[
+        str | None, typer.Option(help="CUDA devices, 0,1 for example: one process each.")
+    ] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(help="Work on the workers of a dask.distributed scheduler.")
+    ] = None,
 ) -> None:
     """Parse, run, and say where the result is."""
     from teramind_data.errors import InputError
@@ -95,6 +107,7 @@ def command(
         parse_roi,
         parse_sections,
     )
+    from teramind_model.generate.parts import Hands, parse_devices, parse_part
 
     if genes_from not in (None, "neighbour"):
         raise InputError("--genes-from is unknown", expected="neighbour", found=genes_from)
@@ -129,9 +142,17 @@ def command(
             batch,
         ),
         watch=WatchOptions(preview, compare_with),
+        hands=Hands(
+            workers,
+            () if devices is None else parse_devices(devices),
+            scheduler,
+            None if units is None else parse_part(units),
+        ),
     )
     from teramind_model.generate.run import generate
 
     brain = generate(config)
+    if not brain.complete:
+        return
     height, width = brain.canvas
     print(f"{out}: {brain.n_sections} sections of {height} x {width} px, generated with seed {seed}")

@@ -8,6 +8,7 @@ from typing import Literal, get_args
 
 from teramind_data.errors import InputError
 from teramind_data.geometry import Box
+from teramind_model.generate.parts import Hands
 
 __all__ = [
     "Control",
@@ -106,7 +107,7 @@ class GenerateConfig:
         edit_region: where; everywhere if None.
         control_tile: edge of the shuffled tiles in pixels, a multiple of 16; the patch edge where None.
         strata: density strata of a region, within which tiles are shuffled.
-        run, watch: how to run, and what to look at meanwhile; neither says what the image is.
+        run, watch, hands: how to run, what to look at meanwhile, who makes which units; none says what the image is.
     """
 
     atlas: str
@@ -126,8 +127,14 @@ class GenerateConfig:
     strata: int = 4
     run: RunOptions = field(default_factory=RunOptions)
     watch: WatchOptions = field(default_factory=WatchOptions)
+    hands: Hands = field(default_factory=Hands)
 
     def __post_init__(self) -> None:
+        if self.hands.part is not None and self.run.overwrite:
+            raise InputError(
+                "--overwrite is not for --units: each part would remove what the others made",
+                remedy="Remove the store first, or choose another name",
+            )
         if self.draws < 1:
             raise InputError("draws must be positive", expected=">= 1", found=self.draws)
         if not 0 <= self.seed <= (1 << 64) - self.draws:

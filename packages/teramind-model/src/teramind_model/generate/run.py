@@ -9,30 +9,40 @@ from dataclasses import asdict
 from importlib.util import find_spec
 from typing import Any
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-
 from teramind_data.console import progress
-from teramind_data.store import Brain, BrainWriter, open_brain
-from teramind_model.controls import CountsSource, MeasuredCounts, NeighbourCounts, shuffle_counts
+from teramind_data.errors import InputError
+from teramind_data.store import (
+    Brain,
+    BrainSpec,
+    BrainWriter,
+    open_brain,
+    resume_brain,
+    store_state,
+    tidy_store,
+)
 from teramind_model.diffusion.steps import sampler_steps
-from teramind_model.edits import EditedCounts, Edits, find_edits
 from teramind_model.generate.config import GenerateConfig
 from teramind_model.generate.draws import add_images
-from teramind_model.generate.job import Job, choose_width, computed, layout_of, plan_job
+from teramind_model.generate.execute import Executor, executor
+from teramind_model.generate.job import choose_width, computed, layout_of
+from teramind_model.generate.ledger import Ledger
+from teramind_model.generate.lock import Hold, hold_output
 from teramind_model.generate.output import begin, decide
-from teramind_model.generate.record import provenance_of, request_of, spec_of
+from teramind_model.generate.parts import Part
+from teramind_model.generate.record import provenance_of, spec_of
 from teramind_model.generate.sampling import Sampler
-from teramind_model.generate.source import Source, load_source, pick_device
-from teramind_model.generate.strips import Done, Strips
-from teramind_model.generate.units import tile_steps, units
-from teramind_model.generate.watch import Watcher, watchers
+from teramind_model.generate.setting import Setting, prepare
+from teramind_model.generate.source import Source
+from teramind_model.generate.strips import Done
+from teramind_model.generate.units import unit_steps, units
+from teramind_model.generate.watch import Watchers, watchers
 from teramind_model.generate.windows import run_windows
 
 __all__ = ["generate"]
 
 Say = Callable[[str], None]
+_PATIENCE_S, _GLANCE_S = 600.0, 1.0
+"""How long a part waits for the first to begin a store on a server that has no locks."""
 
 
 def _to_stderr(line: str) -> None:
@@ -42,114 +52,174 @@ def _to_stderr(line: str) -> None:
 def generate(config: GenerateConfig, source: Source | None = None, *, say: Say = _to_stderr) -> Brain:
     """Generate the images of an atlas's genes into a store, and open it.
 
-    Stopped anywhere it resumes at the first window that is not wholly written; the arrays end byte-identical to
+    Stopped anywhere it resumes at the first shards that are not wholly written; the arrays end byte-identical to
     those of an undisturbed run on the same device with the same number of threads. A store that is complete and
-    was made from the same request is left as it is.
+    was made from the same request is left as it is. A run of a part of the units completes the store where it is the
+    last; the store that it returns is incomplete where it is not.
 
     Args:
         config: what to generate.
-        source: the network, where it is loaded already; ``config.checkpoint`` otherwise.
+        source: the network, where it is loaded already; ``config.checkpoint`` otherwise. Other processes load that.
         say: takes the lines for the person at the keyboard.
 
     Raises:
         MissingInputError, InputError, PanelError: where atlas, checkpoint and request do not fit; nothing is
             written then.
-        OutputExistsError: where something else is at the output's name.
+        OutputExistsError: where something else is at the output's name, or another run is writing it.
+        WorkerError: where processes or workers that make the units die again and again.
     """
     sampler_steps(config.sampler, config.steps)
-    device = pick_device(config.run.device)
-    if config.run.threads is not None:
-        torch.set_num_threads(config.run.threads)
-    atlas = open_brain(config.atlas)
-    source = load_source(config.checkpoint, device) if source is None else source
-    source.check_pixel_size(atlas)
-    genes = source.gene_positions(atlas)
-    job = plan_job(config, source, atlas)
-    strip = choose_width(config, source, atlas, job)
-    edits = find_edits(config.edits, config.edit_region, source.panel, atlas) if config.edits else None
-    request = request_of(config, source, atlas, job, device, edits)
-    decision = decide(config.out, request, overwrite=config.run.overwrite)
-    if decision == "up to date":
-        say(f"{config.out}: up to date, nothing to do")
-        return open_brain(config.out)
-    began = time.monotonic()
-    counts = _counts(config, source, atlas, genes, edits)
-    provenance = provenance_of(config, source, atlas, request, counts)
-    spec = spec_of(source, atlas, job, provenance)
-    watching = watchers(config.watch, spec, job.inside, say)
-    writer = begin(decision, config.out, spec, atlas, job.first, overwrite=config.run.overwrite)
-    if config.draws > 1:
-        add_images(writer, config.draws)
-    watching.catch_up(writer)
-    if strip is None:
-        tiles = computed(config, source, job)
+    with executor(config) as by:
+        setting = prepare(config, by.device(config.run.device), source, by.home)
+        run = _Run(setting, choose_width(config, setting.source, setting.atlas, setting.job), by, say)
+        if decide(config.out, setting.request, overwrite=config.run.overwrite) == "up to date":
+            return run.up_to_date()
+        with hold_output(config.out, config.hands.part, say) as hold:
+            return run.make(hold)
+
+
+class _Run:
+    """One run, from its request to the store that it leaves. ``strip``: width of its units, see ``choose_width``."""
+
+    def __init__(self, setting: Setting, strip: int | None, by: Executor, say: Say) -> None:
+        self.setting, self.config, self.out = setting, setting.config, setting.config.out
+        self.by, self.say, self.threads = by, say, by.threads()
+        self.part = self.config.hands.part
+        self.ledger = Ledger(self.out)
+        self.strip = strip
+        if strip is None and (self.part is not None or not self.config.hands.alone):
+            raise InputError(
+                "only the wavefront has units to share out",
+                expected="one process; or --engine wavefront and a method that has it",
+                found=f"{setting.source.method.name}, engine {self.config.run.engine}",
+            )
+
+    def up_to_date(self) -> Brain:
+        """The store that is there."""
+        tidy_store(self.out)  # of what a run had no time for that was killed at its very end
+        self.say(f"{self.out}: up to date, nothing to do")
+        return open_brain(self.out)
+
+    def make(self, hold: Hold) -> Brain:
+        """Make what is not there."""
+        began = time.monotonic()
+        setting, config = self.setting, self.config
+        provenance = provenance_of(config, setting.source, setting.atlas, setting.request, setting.counts)
+        spec = spec_of(setting.source, setting.atlas, setting.job, provenance)
+        watching = watchers(config.watch, spec, setting.job.inside, self.say)
+        self._await_first(hold)
+        with hold.beginning():
+            writer = self._begin(spec)
+        if writer is None:
+            return self.up_to_date()
+        watching.catch_up(writer)
+        made = self._windows(writer, watching) if self.strip is None else self._units(writer, watching)
+        watching.finish()
+        run = {
+            "wall_time_s": round(time.monotonic() - began, 3),
+            **made,
+            "device": setting.device,
+            "threads": self.threads,
+        }
+        if self.part is not None and not self._is_last(self.part, hold, writer, run):
+            return open_brain(self.out, incomplete=True)
+        parts = self.ledger.records()
+        writer.set_provenance({**provenance, "run": {**run, "parts": parts} if parts else run})
+        _write_table(writer, self.say)
+        return writer.finish()
+
+    def _begin(self, spec: BrainSpec) -> BrainWriter | None:
+        """The writer of a store whose metadata is whole; None where it is complete meanwhile."""
+        config, setting = self.config, self.setting
+        decision = decide(self.out, setting.request, overwrite=config.run.overwrite)
+        if decision == "up to date":
+            return None
+        agreed = self.ledger.strip() if decision == "resume" and self.part is not None else None
+        if agreed is not None:
+            return self._join(agreed)
+        overwrite = config.run.overwrite
+        writer = begin(decision, self.out, spec, setting.atlas, setting.job.first, overwrite=overwrite)
+        if config.draws > 1:
+            add_images(writer, config.draws)
+        if self.part is not None and self.strip is not None:
+            self.ledger.begin(self.strip)
+        return writer
+
+    def _await_first(self, hold: Hold) -> None:
+        """Where nothing keeps two parts from beginning a store at once, the first does it, and others wait for it."""
+        if hold.certain or self.part is None or self.part.index == 1:
+            return
+        end = time.monotonic() + _PATIENCE_S
+        while store_state(self.out) != "complete" and self.ledger.strip() is None:
+            if time.monotonic() > end:
+                raise InputError(
+                    "no part has begun this store, which only the first may do where there are no locks",
+                    where=self.out,
+                    remedy=f"Run --units 1/{self.part.of}",
+                )
+            time.sleep(_GLANCE_S)
+
+    def _join(self, agreed: int) -> BrainWriter:
+        """Write beside other parts, in strips of the width that they agreed on."""
+        if self.strip is not None and agreed > self.strip:
+            raise InputError(
+                "the parts of this store are cut into wider strips than fit this one's memory",
+                where=self.out,
+                expected=f"strips of at most {self.strip} bands",
+                found=agreed,
+                remedy="Pass the --memory of the part that began it",
+            )
+        self.strip = agreed
+        return resume_brain(self.out)
+
+    def _windows(self, writer: BrainWriter, watching: Watchers) -> dict[str, Any]:
+        setting, config = self.setting, self.config
+        tiles = computed(config, setting.source, setting.job)
+        canvas, precision = setting.atlas.canvas, config.run.precision
         steps = sampler_steps(config.sampler, config.steps)
-        sampler = Sampler(source, counts, tiles, atlas.canvas, steps, config.seed, config.run.precision)
-        made: dict[str, Any] = {"windows": run_windows(writer, sampler, job, watching, say)}
-    else:
-        strips = _strips(config, source, atlas, job, counts, watching)
-        made = asdict(_run_units(writer, strips, job, strip, say))
-    watching.finish()
-    run = {"wall_time_s": round(time.monotonic() - began, 3), **made, "device": device}
-    writer.set_provenance({**provenance, "run": {**run, "threads": torch.get_num_threads()}})
-    _write_table(writer, say)
-    return writer.finish()
+        sampler = Sampler(setting.source, setting.counts, tiles, canvas, steps, config.seed, precision)
+        return {"windows": run_windows(writer, sampler, setting.job, watching, self.say)}
 
+    def _units(self, writer: BrainWriter, watching: Watchers) -> dict[str, Any]:
+        """Make and write all units of this run that are not wholly written."""
+        assert self.strip is not None
+        setting = self.setting
+        layout = layout_of(setting.source, setting.atlas, setting.job)
+        every = units(setting.job.windows, layout, self.strip)
+        mine = every if self.part is None else self.part.choose(every)
+        strips = setting.strips(watching)
+        pending = writer.pending("morphology")
+        todo = [unit for unit in mine if strips.shards(pending, unit)]
+        if len(todo) < len(mine):
+            self.say(f"{self.out}: resuming, {len(mine) - len(todo)} of {len(mine)} units are there")
+        steps = sum(unit_steps(unit, layout, len(strips.steps)) for unit in todo)
+        done = Done()
+        if todo:
+            with progress(steps * self.config.draws, "generate", "tile-steps") as advance:
+                done = self.by.make(setting, writer, todo, watching, advance)
+        self.say(
+            f"{self.out}: {len(todo)} units, {done.tile_steps:,} tile-steps; "
+            f"{done.bins_read:,} gene bins read, {done.shards_written:,} shards written"
+        )
+        return asdict(done)
 
-def _counts(
-    config: GenerateConfig, source: Source, atlas: Brain, genes: NDArray[np.int64], edits: Edits | None
-) -> CountsSource:
-    counts = _unedited(config, source, atlas, genes)
-    return counts if edits is None else EditedCounts(counts, edits, atlas.canvas, atlas.n_sections)
-
-
-def _unedited(config: GenerateConfig, source: Source, atlas: Brain, genes: NDArray[np.int64]) -> CountsSource:
-    if config.control == "shuffled":
-        tile = config.control_tile or source.network.patch
-        return shuffle_counts(atlas, genes, tile=tile, strata=config.strata, seed=config.seed)
-    if config.control == "neighbour":
-        return NeighbourCounts(atlas, genes)
-    return MeasuredCounts(atlas, genes)
-
-
-def _strips(
-    config: GenerateConfig, source: Source, atlas: Brain, job: Job, counts: CountsSource, on_shard: Watcher
-) -> Strips:
-    return Strips(
-        source=source,
-        counts=counts,
-        steps=sampler_steps(config.sampler, config.steps),
-        seeds=tuple(range(config.seed, config.seed + config.draws)),
-        layout=layout_of(source, atlas, job),
-        canvas=atlas.canvas,
-        first=job.first,
-        end=job.end,
-        batch=config.run.batch,
-        precision=config.run.precision,
-        on_shard=on_shard,
-    )
-
-
-def _run_units(writer: BrainWriter, strips: Strips, job: Job, strip: int, say: Say) -> Done:
-    """Make and write all units that are not wholly written."""
-    every = units(job.windows, strips.layout, strip)
-    pending = writer.pending("morphology")
-    todo = [(unit, shards) for unit in every if (shards := strips.shards(pending, unit))]
-    if len(todo) < len(every):
-        say(f"{writer.url}: resuming, {len(every) - len(todo)} of {len(every)} units are there")
-    layout = strips.layout
-    rows = range(layout.region.y0, layout.region.y1)
-    steps = sum(tile_steps(unit.target(rows), layout.known, len(strips.steps)) for unit, _ in todo)
-    total = steps * len(strips.seeds)
-    done = Done()
-    with progress(total, "generate", "tile-steps") as advance:
-        for unit, shards in todo:
-            strips.run(writer, unit, shards, done, advance)
-    say(
-        f"{writer.url}: {len(todo)} units, {done.tile_steps:,} tile-steps; "
-        f"{done.bins_read:,} gene bins read, {done.shards_written:,} shards written"
-    )
-    return done
+    def _is_last(self, part: Part, hold: Hold, writer: BrainWriter, run: dict[str, Any]) -> bool:
+        """Whether this part is to complete the store: everything is written, and nobody else is at work."""
+        if run["shards_written"]:
+            self.ledger.record(part, run)
+        left = len(writer.pending("morphology"))
+        if left:
+            self.say(f"{self.out}: part {part} is made; {left:,} shards are left to other parts")
+            return False
+        last = hold.become_last()
+        if store_state(self.out) == "complete":
+            return False  # by another part, a moment ago
+        if not last:
+            self.say(
+                f"{self.out}: all parts are made; the last at work completes the store, "
+                "or the same command without --units"
+            )
+        return last
 
 
 def _write_table(writer: BrainWriter, say: Say) -> None:

@@ -35,6 +35,12 @@ class Done:
     tile_steps: int = 0
     shards_written: int = 0
 
+    def add(self, other: Done) -> None:
+        """Count what another did, too."""
+        self.bins_read += other.bins_read
+        self.tile_steps += other.tile_steps
+        self.shards_written += other.shards_written
+
 
 @dataclass(frozen=True)
 class Strips:

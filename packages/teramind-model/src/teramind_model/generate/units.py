@@ -11,7 +11,7 @@ from teramind_data.geometry import Box, Window, ceil_div
 from teramind_model.generate.budget import Work, check_unit, unit_memory
 from teramind_model.generate.wavefront import needed
 
-__all__ = ["Layout", "Unit", "choose_strip", "units"]
+__all__ = ["Layout", "Unit", "choose_strip", "tile_steps", "unit_steps", "units"]
 
 
 @dataclass(frozen=True)
@@ -88,3 +88,8 @@ def _memory(work: Work, layout: Layout, width: int) -> int:
 def tile_steps(target: Box, known: Box, steps: int) -> int:
     """Tiles that a target's wavefront computes, over all steps."""
     return sum(needed(target, known, later).area for later in range(steps))
+
+
+def unit_steps(unit: Unit, layout: Layout, steps: int) -> int:
+    """Tiles that a whole unit computes, over all steps."""
+    return tile_steps(unit.target(range(layout.region.y0, layout.region.y1)), layout.known, steps)

@@ -109,6 +109,11 @@ class Watchers:
             if watcher is not None:
                 watcher(z, box, block)
 
+    @property
+    def anybody(self) -> bool:
+        """Whether there is any."""
+        return self.preview is not None or self.likeness is not None
+
     def catch_up(self, writer: BrainWriter) -> None:
         """Look at what an earlier run wrote."""
         if self.preview is None:

@@ -6,22 +6,26 @@ bytes, so that it may run twice, anywhere, in any order: a worker that dies cost
 
 from __future__ import annotations
 
+import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from itertools import chain, islice
 from typing import Any, Protocol, TypeVar
 
+from teramind_data.console import note
 from teramind_data.errors import InputError, TeramindError
-from teramind_data.ingest.memory import give_back_freed
+from teramind_data.heap import give_back_freed
 
 T = TypeVar("T")
 R = TypeVar("R")
 
-_RESTARTS = 3  # of a pool, before a task is blamed that kills its process
+_RESTARTS = 3  # of a pool with no task done between them, before a task is blamed that kills its process
 _QUEUED = 2  # tasks a worker has before it at most: the rest stays with the driver
+_GLANCE_S = 0.02  # between looks at what a cluster has done
+_REFILL_S = 5.0
 
 
 class WorkerError(TeramindError, RuntimeError):
@@ -46,8 +50,17 @@ class Serial:
             yield item, task(item)
 
 
-def _end_with_parent() -> None:
-    """In a worker: end when the driver does, however it ended.
+#: Where this worker process works, where its pool gave it a place.
+_place: str | None = None
+
+
+def place() -> str | None:
+    """The place of this process among those of its pool (a device, say); None where its pool has none."""
+    return _place
+
+
+def _begin(places: Any) -> None:
+    """In a worker: take a place, and end when the driver does, however it ended.
 
     A pool's workers hold both ends of its pipes, so that without this those of a killed driver would wait forever,
     or go on writing into a store that the next run continues.
@@ -56,6 +69,8 @@ def _end_with_parent() -> None:
     import os
     import threading
 
+    global _place
+    _place = None if places is None else places.get()
     driver = multiprocessing.parent_process()
     if driver is None:
         return
@@ -68,10 +83,16 @@ def _end_with_parent() -> None:
 
 
 class Pool:
-    """Processes of this machine; a dead one is replaced and its task repeated."""
+    """Processes of this machine; a dead one is replaced and its task repeated.
 
-    def __init__(self, workers: int) -> None:
+    Args:
+        workers: how many.
+        places: one for each where they are to work in different places; see :func:`place`.
+    """
+
+    def __init__(self, workers: int, places: Sequence[str] = ()) -> None:
         self.workers = workers
+        self._places = tuple(places)
         self._pool = self._start()
 
     def _start(self) -> ProcessPoolExecutor:
@@ -79,42 +100,54 @@ class Pool:
 
         # Not fork: libraries with threads of their own would hang in the child.
         context = multiprocessing.get_context("spawn")
-        return ProcessPoolExecutor(self.workers, mp_context=context, initializer=_end_with_parent)
+        places = context.SimpleQueue()
+        for name in self._places:
+            places.put(name)
+        return ProcessPoolExecutor(
+            self.workers, mp_context=context, initializer=_begin, initargs=(places if self._places else None,)
+        )
 
     def map(self, task: Callable[[T], R], items: Iterable[T]) -> Iterator[tuple[T, R]]:
         """Items with their results as they are done."""
         left = iter(items)
         again: deque[T] = deque()
         running: dict[Future[R], T] = {}
-        for restarts in range(_RESTARTS + 1):
-            broken = False
-            while not broken:
-                broken = self._fill(task, chain(_popped(again), left), running, again)
-                if not running:
-                    break
-                done, _ = wait(running, return_when=FIRST_COMPLETED)
-                for future in done:
-                    item = running.pop(future)
-                    try:
-                        result = future.result()
-                    except BrokenProcessPool:
-                        broken = True
-                        again.append(item)
-                    else:
-                        yield item, result
-            if not broken:
+        deaths = 0  # since a task was last done
+        while True:
+            broken = self._fill(task, chain(_popped(again), left), running, again)
+            if not broken and not running:
                 return
-            again.extend(running.values())
-            running.clear()
-            if restarts < _RESTARTS:
-                self._pool.shutdown(cancel_futures=True)
-                self._pool = self._start()
-        raise WorkerError(
-            "worker processes die",
-            expected=f"at most {_RESTARTS} deaths in a step",
-            found=_RESTARTS + 1,
-            remedy="Give each less (--memory) or use fewer (--workers); run again to continue",
+            done = set() if broken else wait(running, return_when=FIRST_COMPLETED).done
+            for future in done:
+                item = running.pop(future)
+                try:
+                    result = future.result()
+                except BrokenProcessPool:
+                    broken = True
+                    again.append(item)
+                else:
+                    deaths = 0
+                    yield item, result
+            if broken:
+                again.extend(running.values())
+                running.clear()
+                deaths += 1
+                self._restart(deaths)
+
+    def _restart(self, deaths: int) -> None:
+        """A new pool for one of which a process died; WorkerError where that happens again and again."""
+        if deaths > _RESTARTS:
+            raise WorkerError(
+                "worker processes die",
+                expected=f"at most {_RESTARTS} deaths in a row",
+                found=deaths,
+                remedy="Give each less (--memory) or use fewer (--workers); run again to continue",
+            )
+        note(
+            f"a worker process died; what it was doing is done again ({deaths} of {_RESTARTS} deaths in a row)"
         )
+        self._pool.shutdown(cancel_futures=True)
+        self._pool = self._start()
 
     def _fill(
         self, task: Callable[[T], R], items: Iterator[T], running: dict[Future[R], T], again: deque[T]
@@ -179,10 +212,38 @@ class Cluster:
 
         fill()
         while running:
+            looked = time.monotonic()
+            while not pending.has_ready():
+                time.sleep(_GLANCE_S)
+                if time.monotonic() - looked > _REFILL_S:
+                    fill()  # workers that came meanwhile want work, too
+                    looked = time.monotonic()
             future = next(pending)
             item = running.pop(future.key)
-            yield item, future.result()
+            yield item, self._result(future)
             fill()
+
+    def _result(self, future: Any) -> Any:
+        """A future's result; WorkerError where the cluster lost it, as against an error of the task's own."""
+        from distributed import CancelledError, KilledWorker
+
+        try:
+            return future.result()
+        except (KilledWorker, CancelledError) as error:
+            raise WorkerError(
+                "workers of the cluster die, or its scheduler did",
+                where=self._client.scheduler.address if self._client.scheduler else None,
+                found=f"{type(error).__name__}: {error}",
+                remedy="Look at the workers' logs (memory, most often); run again to continue",
+            ) from error
+
+    def ask(self, question: Callable[[], R]) -> dict[str, R]:
+        """What ``question`` answers on each worker that is there now, by the worker's address; waits for the first."""
+        if not self._client.ncores():
+            note("the scheduler has no workers yet; waiting for the first")
+            self._client.wait_for_workers(1)
+        answers: dict[str, R] = self._client.run(question)
+        return answers
 
     def close(self) -> None:
         """Leave the cluster as it is."""
@@ -190,14 +251,15 @@ class Cluster:
 
 
 @contextmanager
-def runner(workers: int = 1, scheduler: str | None = None) -> Iterator[Runner]:
-    """The runner for ``workers`` processes (1: this one), or for a scheduler's address."""
+def runner(workers: int = 1, scheduler: str | None = None, places: Sequence[str] = ()) -> Iterator[Runner]:
+    """The runner for ``workers`` processes (1: this one), for one process in each of ``places``, or for a scheduler's
+    address."""
     if workers < 1:
         raise InputError("number of workers is not usable", expected="at least 1", found=workers)
-    if scheduler is None and workers == 1:
+    if scheduler is None and workers == 1 and not places:
         yield Serial()
         return
-    remote = Pool(workers) if scheduler is None else Cluster(scheduler)
+    remote = Cluster(scheduler) if scheduler is not None else Pool(len(places) or workers, places)
     try:
         yield remote
     finally:

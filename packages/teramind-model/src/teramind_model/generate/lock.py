@@ -1,0 +1,231 @@
+"""Who may write an output now: one whole run, or parts side by side, of which the last to end completes the store.
+
+Locks are ``flock``s on files in a hidden folder beside a local output; the system drops them with the process, however
+that ends, so what a killed run left blocks nobody. ``all`` is held by every writer, shared among parts; each part holds
+a file of its own, too; ``begin`` is held while the store's metadata is written. Object stores have no locks: nothing
+there keeps a second run out, and no part knows whether it is the last.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from teramind_data.errors import OutputExistsError
+from teramind_data.store import Location
+from teramind_model.generate.parts import Part
+
+__all__ = ["Hold", "hold_output"]
+
+_ALL, _BEGIN = "all", "begin"
+#: What filesystems answer that cannot lock (network ones, mostly).
+_CANNOT = {errno.EBADF, errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL}
+_COMPLETING = "completes the store"
+_GLANCE_S = 0.2
+
+Say = Callable[[str], None]
+
+
+class Hold(Protocol):
+    """The right to write an output while its context lasts; ``certain`` where others are kept out."""
+
+    certain: bool
+
+    @contextmanager
+    def beginning(self) -> Iterator[None]:
+        """A scope in which no other run writes the store's metadata; waits for one that does."""
+        ...
+
+    def become_last(self) -> bool:
+        """Whether this run is the only writer now, and from here on; a whole run always is."""
+        ...
+
+
+@contextmanager
+def hold_output(out: str, part: Part | None, say: Say) -> Iterator[Hold]:
+    """Hold the right to write ``out``: alone, or beside other parts where this run is one.
+
+    A part waits for another that is completing the store.
+
+    Raises:
+        OutputExistsError: where another run holds it, saying which.
+    """
+    location = Location(out)
+    if not location.is_local:
+        yield _Unlocked(part)
+        return
+    folder = location.path.with_name(f".{location.path.name}.lock")
+    what = "a whole run" if part is None else f"part {part}"
+    lock = _Lock(folder, out, what, shared=part is not None)
+    try:
+        lock.take(say)
+    except OSError as error:
+        if error.errno not in _CANNOT:
+            raise
+        say(f"{out}: this filesystem has no locks; see to it yourself that no other run writes here")
+        lock.leave()
+        yield _Unlocked(part)
+        return
+    try:
+        if part is not None:
+            lock.take_own(f"{part.index}-of-{part.of}")
+        yield lock
+    finally:
+        lock.leave()
+
+
+@dataclass
+class _Unlocked:
+    part: Part | None
+    certain: bool = False
+
+    @contextmanager
+    def beginning(self) -> Iterator[None]:
+        """See :class:`Hold`; nothing is kept out."""
+        yield
+
+    def become_last(self) -> bool:
+        """See :class:`Hold`; parts cannot know."""
+        return self.part is None
+
+
+@dataclass
+class _Lock:
+    folder: Path
+    out: str
+    what: str
+    shared: bool
+    alone: bool = False
+    certain: bool = True
+    handles: dict[str, int] = field(default_factory=dict)
+
+    def take(self, say: Say) -> None:
+        """Lock ``all``; see :func:`hold_output`."""
+        mode = fcntl.LOCK_SH if self.shared else fcntl.LOCK_EX
+        waiting = False
+        while not self._lock(_ALL, mode | fcntl.LOCK_NB):
+            holder = _holder(self.folder)
+            if not (self.shared and holder.endswith(_COMPLETING)):
+                raise self._refusal(holder)
+            if not waiting:
+                say(f"{self.out}: waiting for {holder}")
+            waiting = True
+            time.sleep(_GLANCE_S)
+        self.alone = not self.shared
+        if self.alone:
+            self._sign(_ALL, self.what)
+
+    def take_own(self, name: str) -> None:
+        """Lock this part's own file, so that it is not made twice."""
+        if not self._lock(name, fcntl.LOCK_EX | fcntl.LOCK_NB):
+            raise self._refusal(_signed(self.folder / name) or "another process")
+        self._sign(name, self.what)
+
+    @contextmanager
+    def beginning(self) -> Iterator[None]:
+        """See :class:`Hold`."""
+        if self.alone:
+            yield
+            return
+        self._lock(_BEGIN, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            os.close(self.handles.pop(_BEGIN))
+
+    def become_last(self) -> bool:
+        """See :class:`Hold`. Of parts that try at once one succeeds, or one is still at work and tries later."""
+        if not self.alone:
+            os.close(self.handles.pop(_ALL))
+            # Where the last one has been and is gone, this makes the folder anew, and removes it at the end.
+            self.alone = self._lock(_ALL, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if self.alone:
+                self._sign(_ALL, f"{self.what}, which {_COMPLETING}")
+        return self.alone
+
+    def leave(self) -> None:
+        """Drop the locks; the files go as far as nobody else can hold them."""
+        names = [_BEGIN, _ALL] if self.alone else []
+        for name in [*(name for name in self.handles if name not in (_ALL, _BEGIN)), *names]:
+            (self.folder / name).unlink(missing_ok=True)
+        if self.alone:
+            for file in self.folder.glob("*-of-*"):  # of parts that were killed
+                file.unlink(missing_ok=True)
+            with suppress(OSError):  # where one that has just come waits in it
+                self.folder.rmdir()
+        for handle in self.handles.values():
+            os.close(handle)
+        self.handles.clear()
+
+    def _lock(self, name: str, mode: int) -> bool:
+        """Lock a file of the folder, made where it is not there; whether that was possible at once."""
+        file = self.folder / name
+        while True:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            try:
+                handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
+            except FileNotFoundError:  # the folder went, with the run that held it
+                continue
+            try:
+                fcntl.flock(handle, mode)
+                if os.fstat(handle).st_ino == file.stat().st_ino:
+                    self.handles[name] = handle
+                    return True
+            except BlockingIOError:
+                os.close(handle)
+                return False
+            except FileNotFoundError:
+                pass  # locked, and gone from the folder meanwhile
+            except BaseException:
+                os.close(handle)
+                raise
+            os.close(handle)
+
+    def _sign(self, name: str, what: str) -> None:
+        """Write into a file whose lock is held who holds it."""
+        record = {"pid": os.getpid(), "host": socket.gethostname(), "what": what}
+        os.truncate(self.handles[name], 0)
+        os.pwrite(self.handles[name], json.dumps(record).encode(), 0)
+
+    def _refusal(self, holder: str) -> OutputExistsError:
+        return OutputExistsError(
+            "another run is writing this output",
+            where=self.out,
+            found=holder,
+            remedy="Wait for it, stop it, or choose another name",
+        )
+
+
+def _holder(folder: Path) -> str:
+    """Who holds ``all``, as a phrase: who signed it, or a part that did."""
+    for file in (folder / _ALL, *sorted(folder.glob("*-of-*"))):
+        holder = _signed(file)
+        if holder is not None:
+            return holder
+    return "another process"
+
+
+def _signed(file: Path) -> str | None:
+    """Who signed a file, as far as that process may still be there."""
+    try:
+        record = json.loads(file.read_bytes())
+        pid, host, what = int(record["pid"]), str(record["host"]), str(record["what"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # of this very moment, or of a process that was killed before it had signed
+    if host == socket.gethostname():
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return None
+        except PermissionError:
+            pass  # somebody else's
+    return f"process {pid} on {host}: {what}"
