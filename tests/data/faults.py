@@ -136,9 +136,9 @@ def sample(count: int, most: int) -> list[int]:
     return sorted(edges | {round(i * (count - 1) / most) for i in range(most)})
 
 
-def soak_kills() -> int:
-    """How many processes the soak kills: TERAMIND_SOAK_KILLS, else 200."""
-    return int(os.environ.get("TERAMIND_SOAK_KILLS", "200"))
+def soak_kills(usual: int = 200) -> int:
+    """How many processes the soak kills: TERAMIND_SOAK_KILLS, else as many as are ``usual``."""
+    return int(os.environ.get("TERAMIND_SOAK_KILLS", str(usual)))
 
 
 def soak_points(count: int) -> range:

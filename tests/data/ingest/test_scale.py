@@ -20,6 +20,7 @@ from teramind_data.ingest.plan import IngestConfig
 from teramind_data.ingest.tissue import tissue_mask
 from teramind_data.store import Brain, store_state
 from teramind_data.workers import Pool, WorkerError, runner
+from tests.cluster import dask_cluster
 from tests.data.faults import tree
 
 COMMAND = """
@@ -119,41 +120,8 @@ def test_two_processes_give_the_same_bytes(ingested: Brain, raw_brain: Path, tmp
 def cluster(tmp_path: Path) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
     """A scheduler and two workers on loopback: its address and the workers."""
     pytest.importorskip("distributed", reason="dask.distributed is not installed")
-    import json
-
-    file = tmp_path / "scheduler.json"
-    run = [sys.executable, "-m", "dask"]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": tmp_path}
-    dashboard = ["--no-dashboard"]
-    processes = [
-        subprocess.Popen(
-            [
-                *run,
-                "scheduler",
-                "--host",
-                "127.0.0.1",
-                "--port",
-                "0",
-                "--scheduler-file",
-                str(file),
-                *dashboard,
-            ],
-            **quiet,  # type: ignore[call-overload]
-        )
-    ]
-    try:
-        end = time.monotonic() + 60
-        while not file.exists() and time.monotonic() < end:
-            time.sleep(0.05)
-        time.sleep(0.2)
-        address = json.loads(file.read_text())["address"]
-        worker = [*run, "worker", address, "--nthreads", "1", "--no-nanny", *dashboard]
-        processes += [subprocess.Popen(worker, **quiet) for _ in range(2)]  # type: ignore[call-overload]
-        yield address, processes[1:]
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
+    with dask_cluster(tmp_path) as started:
+        yield started
 
 
 def test_a_cluster_that_loses_a_worker_gives_the_same_bytes(

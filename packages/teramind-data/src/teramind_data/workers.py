@@ -26,6 +26,7 @@ _RESTARTS = 3  # of a pool with no task done between them, before a task is blam
 _QUEUED = 2  # tasks a worker has before it at most: the rest stays with the driver
 _GLANCE_S = 0.02  # between looks at what a cluster has done
 _REFILL_S = 5.0
+_CONNECT_S = 20.0
 
 
 class WorkerError(TeramindError, RuntimeError):
@@ -186,7 +187,7 @@ class Cluster:
                 "dask.distributed is not installed", remedy="Install distributed, or use --workers"
             ) from None
         try:
-            self._client: Any = Client(address, timeout=20, set_as_default=False)
+            self._client: Any = Client(address, timeout=_CONNECT_S, set_as_default=False)
         except (OSError, ValueError) as error:
             raise WorkerError(
                 "scheduler cannot be reached",

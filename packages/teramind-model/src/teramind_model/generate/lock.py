@@ -154,17 +154,24 @@ class _Lock:
 
     def leave(self) -> None:
         """Drop the locks; the files go as far as nobody else can hold them."""
-        names = [_BEGIN, _ALL] if self.alone else []
-        for name in [*(name for name in self.handles if name not in (_ALL, _BEGIN)), *names]:
-            (self.folder / name).unlink(missing_ok=True)
+        try:
+            self._tidy()
+        finally:
+            for handle in self.handles.values():
+                os.close(handle)
+            self.handles.clear()
+
+    def _tidy(self) -> None:
+        for name in self.handles:
+            if name not in (_ALL, _BEGIN):
+                (self.folder / name).unlink(missing_ok=True)
         if self.alone:
             for file in self.folder.glob("*-of-*"):  # of parts that were killed
                 file.unlink(missing_ok=True)
+            for name in (_BEGIN, _ALL):
+                (self.folder / name).unlink(missing_ok=True)
             with suppress(OSError):  # where one that has just come waits in it
                 self.folder.rmdir()
-        for handle in self.handles.values():
-            os.close(handle)
-        self.handles.clear()
 
     def _lock(self, name: str, mode: int) -> bool:
         """Lock a file of the folder, made where it is not there; whether that was possible at once."""

@@ -1,0 +1,163 @@
+"""Who makes the units changes no byte: processes of this machine, a cluster that loses a worker, this process."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from teramind_data.errors import InputError, MissingInputError
+from teramind_data.store import Brain, open_brain
+from teramind_data.workers import WorkerError
+from teramind_model.generate import GenerateConfig, generate
+from teramind_model.generate.config import WatchOptions
+from teramind_model.generate.parts import Hands
+from tests.cluster import dask_cluster
+from tests.model.test_generate import arrays, checkpoint, strips_of_one_band
+from tests.model.tiny import tiny_atlas, tiny_source
+
+UNITS = 4
+
+
+@pytest.fixture(scope="module")
+def atlas(tmp_path_factory: pytest.TempPathFactory) -> Brain:
+    """Two windows of two strips, two rows of shards each."""
+    return tiny_atlas(tmp_path_factory.mktemp("atlas") / "atlas.zarr", canvas=(128, 96), sections=3)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint that other processes can load."""
+    return checkpoint(tmp_path_factory.mktemp("run") / "run", tiny_source())
+
+
+@pytest.fixture(scope="module")
+def config(atlas: Brain, run: Path, tmp_path_factory: pytest.TempPathFactory) -> GenerateConfig:
+    """One process with one thread, whose bytes are those of all the others."""
+    out = tmp_path_factory.mktemp("whole") / "g.zarr"
+    options = replace(strips_of_one_band(tiny_source(), atlas.canvas, 4), threads=1, device="cpu")
+    return GenerateConfig(
+        atlas.url, str(run), str(out), steps=2, run=options, watch=WatchOptions(None, atlas.url)
+    )
+
+
+@pytest.fixture(scope="module")
+def whole(config: GenerateConfig) -> tuple[dict[str, bytes], dict[str, int], list[str]]:
+    """The undisturbed bytes, what was counted, and what was said."""
+    lines: list[str] = []
+    made = generate(config, say=lines.append)
+    assert any(f"{UNITS} units" in line for line in lines)
+    return arrays(Path(config.out)), made.provenance["run"], lines
+
+
+def test_two_processes(
+    config: GenerateConfig,
+    whole: tuple[dict[str, bytes], dict[str, int], list[str]],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = tmp_path / "g.zarr"
+    lines: list[str] = []
+    made = generate(replace(config, out=str(out), hands=Hands(workers=2)), say=lines.append)
+    assert arrays(out) == whole[0]
+    for what in ("bins_read", "tile_steps", "shards_written", "threads"):
+        assert made.provenance["run"][what] == whole[1][what], what
+    # Progress and figures as by one process, though others write.
+    total = whole[1]["tile_steps"]
+    assert f"generate: {total}/{total} tile-steps" in capsys.readouterr().err
+    told = [
+        [line for line in said if "so far" in line][-1].partition("so far")[2] for said in (lines, whole[2])
+    ]
+    assert told[0] == told[1]
+    assert os.listdir(tmp_path) == ["g.zarr"]
+
+
+def test_a_cluster_that_loses_a_worker(
+    config: GenerateConfig, whole: tuple[dict[str, bytes], dict[str, int], list[str]], tmp_path: Path
+) -> None:
+    pytest.importorskip("distributed", reason="dask.distributed is not installed")
+    out = tmp_path / "out" / "g.zarr"
+    journal = out / ".journal" / "images" / "morphology"
+    left: list[int] = []
+
+    def kill_one() -> None:
+        end = time.monotonic() + 120
+        while not any(journal.glob("[0-9]*")) and time.monotonic() < end:
+            time.sleep(0.002)
+        left.append(len(list(journal.glob("[0-9]*"))))
+        workers[0].kill()
+
+    with dask_cluster(tmp_path) as (address, workers):
+        thread = threading.Thread(target=kill_one)
+        thread.start()
+        made = generate(replace(config, out=str(out), hands=Hands(scheduler=address)), say=lambda line: None)
+        thread.join()
+        assert workers[1].poll() is None
+    assert 0 < left[0] < whole[1]["shards_written"], "the worker was not killed in the middle"
+    assert made.complete
+    assert arrays(out) == whole[0]
+
+
+@pytest.mark.filterwarnings("ignore")  # of distributed, which tries for a while
+def test_no_scheduler_is_one_line(
+    config: GenerateConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("distributed", reason="dask.distributed is not installed")
+    from teramind_data import workers
+
+    monkeypatch.setattr(workers, "_CONNECT_S", 0.5)
+    asked = replace(config, out=str(tmp_path / "g.zarr"), hands=Hands(scheduler="tcp://127.0.0.1:9"))
+    with pytest.raises(WorkerError, match="scheduler cannot be reached: tcp://127.0.0.1:9") as error:
+        generate(asked)
+    assert "\n" not in str(error.value)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_worker_that_finds_other_files_says_so(config: GenerateConfig, atlas: Brain) -> None:
+    """As on a machine where the same path leads to another checkpoint."""
+    import json
+
+    from teramind_model.generate.execute import MakeUnit
+    from teramind_model.generate.setting import prepare
+    from teramind_model.generate.units import Unit
+
+    request = prepare(config, "cpu").request
+    unit = Unit(window=None, columns=range(2))  # type: ignore[arg-type]  never looked at
+    for change, words in (
+        ({"checkpoint": "00"}, "another checkpoint"),
+        ({"device": "cuda"}, "another device"),
+    ):
+        with pytest.raises(InputError, match=words):
+            MakeUnit(config, json.dumps(request | change), 1)(unit)
+
+
+def test_what_cannot_be_leaves_nothing(config: GenerateConfig, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="a store in memory belongs to one process"):
+        generate(replace(config, out="memory://g.zarr", hands=Hands(workers=2)))
+    missing = replace(config, checkpoint=str(tmp_path / "none"), out=str(tmp_path / "g.zarr"))
+    with pytest.raises(MissingInputError):
+        generate(replace(missing, hands=Hands(workers=2)))
+    assert os.listdir(tmp_path) == []
+    with pytest.raises(InputError, match="no such device here"):
+        generate(replace(missing, run=replace(config.run, device="auto"), hands=Hands(devices=(97,))))
+    with pytest.raises(InputError, match="exclude each other"):
+        generate(replace(missing, hands=Hands(devices=(0,))))
+
+
+@pytest.mark.gpu
+def test_a_process_for_each_device(config: GenerateConfig, tmp_path: Path) -> None:
+    import torch
+
+    count = torch.cuda.device_count()
+    if not count:
+        pytest.skip("no CUDA device")
+    options = replace(config.run, device="cuda")
+    one, each = tmp_path / "one.zarr", tmp_path / "each.zarr"
+    generate(replace(config, out=str(one), run=options))
+    generate(replace(config, out=str(each), run=options, hands=Hands(devices=tuple(range(count)))))
+    assert arrays(one) == arrays(each)
+    assert open_brain(each).provenance["run"]["device"] == "cuda"
