@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from teramind_data.console import run_cli
-from teramind_eval.commands import compare, report, video
+from teramind_eval.commands import compare, gallery, report, video
 
 app = typer.Typer(
     name="teramind-eval",
@@ -25,6 +25,7 @@ def _group() -> None:
 report.register(app)
 compare.register(app)
 video.register(app)
+gallery.register(app)
 
 
 def main() -> None:

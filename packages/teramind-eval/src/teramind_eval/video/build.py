@@ -4,23 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from teramind_data.console import note, progress
+from teramind_data.console import progress
 from teramind_data.errors import InputError
 from teramind_data.geometry import Box
 from teramind_eval.drawing.colour import MORPHOLOGY, Heat, colouring
 from teramind_eval.drawing.planes import parse_box
+from teramind_eval.drawing.stores import open_parts, titled
 from teramind_eval.part import Part
 from teramind_eval.video.encode import check_film, film
 from teramind_eval.video.frames import Layout, Panel, frames
-
-if TYPE_CHECKING:
-    from teramind_data.store import Brain
-
-LOWEST_PX = 120
-
-_KINDS = {"atlas": "measured", "expression": "measured", "generated": "generated"}
 
 
 @dataclass(frozen=True)
@@ -83,38 +76,6 @@ def write_video(request: VideoRequest) -> int:
     return total
 
 
-def open_parts(stores: list[str], *, incomplete: bool = False) -> list[Part]:
-    """Stores cut to the sections that all have, by name, in the order of the first; noted where some are left out.
-
-    Raises
-    ------
-    InputError
-        where canvases or pixel sizes differ, or no section is common.
-    """
-    from teramind_data.store import open_brain
-
-    brains = [open_brain(url, incomplete=incomplete) for url in stores]
-    first = brains[0]
-    for other in brains[1:]:
-        for what, mine, theirs in (
-            ("canvas (height, width) px", first.canvas, other.canvas),
-            ("pixel size, um", first.pixel_size_um, other.pixel_size_um),
-        ):
-            if mine != theirs:
-                raise InputError(f"{what} of the store beside differs", other.url, mine, theirs)
-    names = [section.name for section in first.sections if all(_has(other, section.name) for other in brains)]
-    if not names:
-        raise InputError("the stores have no section in common", where=brains[-1].url)
-    left = first.n_sections - len(names)
-    if left:
-        note(f"{left} of {first.n_sections} sections are not in the store beside and are left out")
-    return [Part(brain).named(names) for brain in brains]
-
-
-def _has(brain: Brain, name: str) -> bool:
-    return any(section.name == name for section in brain.sections)
-
-
 def _parts(request: VideoRequest) -> list[Part]:
     stores = [request.store] if request.beside is None else [request.store, request.beside]
     return open_parts(stores, incomplete=request.incomplete)
@@ -136,10 +97,5 @@ def _panels(request: VideoRequest, parts: list[Part], box: Box) -> list[Panel]:
             colours = panels[0].colours
         else:
             colours = colouring(part, image, channel, box)
-        panels.append(Panel(part, image, colours, f"{store_name(part)}, {_KINDS[part.kind]}"))
+        panels.append(Panel(part, image, colours, titled(part)))
     return panels
-
-
-def store_name(part: Part) -> str:
-    """Last part of a store's URL, without its suffix."""
-    return str(part.url).rstrip("/").rpartition("/")[2].removesuffix(".zarr")
