@@ -110,9 +110,15 @@ PROVENANCE: dict[str, Any] = {
 }
 
 
-def write_real(path: Path, drawn: list[Drawn], **changes: Any) -> Path:
-    """An atlas store of the drawn sections."""
+def write_real(path: Path, drawn: list[Drawn], *, regions: bool = False, **changes: Any) -> Path:
+    """An atlas store of the drawn sections; with two regions, left and right, and tissue, where asked for."""
     writer = create_brain(str(path), spec_of("atlas", **changes))
+    if regions:
+        labels = np.ones((len(drawn), *(edge // BIN_PX for edge in CANVAS)), np.uint16)
+        labels[:, :, 7:] = 2
+        labels[:, -1] = 0
+        writer.add_labels("regions", array=labels, names={1: "left", 2: "right"})
+        writer.add_labels("tissue", array=(labels > 0).astype(np.uint8))
     bins = tuple(edge // BIN_PX for edge in CANVAS)
     for index, one in enumerate(drawn):
         writer.write("morphology", index, None, one.image)
@@ -125,25 +131,36 @@ def write_real(path: Path, drawn: list[Drawn], **changes: Any) -> Path:
     return path
 
 
-def add_attention(path: Path, drawn: list[Drawn]) -> None:
-    """Maps that follow the counts of one gene, with some noise."""
+def add_attention(
+    path: Path,
+    drawn: list[Drawn],
+    *,
+    name: str = "GLUT",
+    genes: tuple[str, ...] = ("Slc17a7",),
+    seed: int = 5,
+    noise: float = 0.2,
+    **attrs: Any,
+) -> None:
+    """Maps that follow the counts of genes, with some noise."""
     bins = tuple(edge // BIN_PX for edge in CANVAS)
-    rng = np.random.default_rng(5)
+    rng = np.random.default_rng(seed)
+    codes = PANEL.positions(genes)
 
     def blocks() -> Any:
         for index, one in enumerate(drawn):
             y, x, gene = one.molecules
             counts = np.zeros(bins)
-            np.add.at(counts, (y[gene == 0] // BIN_PX, x[gene == 0] // BIN_PX), 1)
+            mine = np.isin(gene, codes)
+            np.add.at(counts, (y[mine] // BIN_PX, x[mine] // BIN_PX), len(genes))
             maps = np.stack(
-                [counts * factor * np.exp(rng.normal(scale=0.2, size=bins)) for factor in (0.5, 0.6, 1.0)]
+                [counts * factor * np.exp(rng.normal(scale=noise, size=bins)) for factor in (0.5, 0.6, 1.0)]
             )
             yield index, None, np.log2(maps + 1).astype(np.float16)
 
     channels = ("previous-current", "current-next", "window")
-    attrs = {"genes": ["Slc17a7"], "scale": "log2(n * map + 1)"}
+    attrs = {"genes": list(genes), "scale": "log2(n * map + 1)", **attrs}
     append_image(
-        str(path), ImageSpec("attention_GLUT", channels, "float16", step=BIN_PX, attrs=attrs), blocks()
+        str(path), ImageSpec(f"attention_{name}", channels, "float16", step=BIN_PX, attrs=attrs), blocks()
     )
 
 

@@ -1,44 +1,109 @@
-"""Attention maps of a store, read as levels and streamed against the real brain's expression."""
+"""Attention maps of stores: which there are, which stores hold the same one, and their levels."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from teramind_data.errors import StoreError
-from teramind_data.geometry import BIN_PX, Box, tiles
-from teramind_eval.attention.trends import FloatArray, Trend, paired_levels
-from teramind_eval.results import TrendScores
+from teramind_data.geometry import BIN_PX, Box
 
 if TYPE_CHECKING:
+    from teramind_eval.pairs import Compared
     from teramind_eval.part import Part
+
+FloatArray = npt.NDArray[np.float64]
 
 PREFIX = "attention_"
 
 #: The three versions of a map, by which gene slices the network was shown (model specification, Attention maps).
 CHANNELS = ("previous-current", "current-next", "window")
 
-#: Edge in bins of what is read at a time.
-_BAND_BINS = 1024
-
 
 @dataclass(frozen=True, slots=True)
 class AttentionMap:
-    """One pathway's maps in a store: element name, pathway, genes, channels, and whether levels are stored as log2."""
+    """One pathway's maps in a store.
+
+    Attributes:
+        element: name of the image.
+        pathway: name of the pathway.
+        genes: of the pathway.
+        channels: versions of the map.
+        logarithmic: whether levels are stored as log2.
+        region: part of the canvas that was mapped, pixels; None: all of it.
+        span: sections of the atlas that were mapped, first and end; None: all.
+    """
 
     element: str
     pathway: str
     genes: tuple[str, ...]
     channels: tuple[str, ...]
     logarithmic: bool
+    region: Box | None = None
+    span: tuple[int, int] | None = None
+
+    def mapped(self, canvas: tuple[int, int], section: int) -> Box | None:
+        """The part, in bins, that was mapped of a section (index in the atlas); None where nothing was."""
+        if self.span is not None and not self.span[0] <= section < self.span[1]:
+            return None
+        whole = Box(0, canvas[0] // BIN_PX, 0, canvas[1] // BIN_PX)
+        if self.region is None:
+            return whole
+        r = self.region
+        inner = (-(-r.y0 // BIN_PX), r.y1 // BIN_PX, -(-r.x0 // BIN_PX), r.x1 // BIN_PX)
+        return Box(*inner).intersect(whole) if inner[0] < inner[1] and inner[2] < inner[3] else None
+
+
+@dataclass(frozen=True)
+class Source:
+    """A store that holds a map."""
+
+    store: Compared
+    which: AttentionMap
+
+    @property
+    def label(self) -> str:
+        """The store's."""
+        return self.store.label
+
+
+@dataclass(frozen=True)
+class MapSet:
+    """The same map (pathway, genes, channels) in one store or several."""
+
+    sources: tuple[Source, ...]
+
+    @property
+    def which(self) -> AttentionMap:
+        """The map, as the first store describes it."""
+        return self.sources[0].which
+
+    def mapped(self, canvas: tuple[int, int], section: int) -> Box | None:
+        """The part, in bins, that all stores mapped of a section of the atlas."""
+        common: Box | None = Box(0, canvas[0] // BIN_PX, 0, canvas[1] // BIN_PX)
+        for source in self.sources:
+            part = source.which.mapped(canvas, section)
+            common = None if common is None or part is None else common.intersect(part)
+        return common
 
 
 def attention_maps(brain: Part) -> tuple[AttentionMap, ...]:
     """The attention maps a store holds, by name."""
     return tuple(_described(brain, name) for name in sorted(brain.images) if name.startswith(PREFIX))
+
+
+def map_sets(stores: Sequence[Compared]) -> tuple[MapSet, ...]:
+    """All maps of the stores, equal ones together; generated stores come before controls, as they are given."""
+    found: dict[tuple[str, tuple[str, ...], tuple[str, ...]], list[Source]] = {}
+    for store in stores:
+        for which in attention_maps(store.brain):
+            key = (which.element, which.genes, which.channels)
+            found.setdefault(key, []).append(Source(store, which))
+    return tuple(MapSet(tuple(sources)) for sources in found.values())
 
 
 def _described(brain: Part, name: str) -> AttentionMap:
@@ -55,8 +120,15 @@ def _described(brain: Part, name: str) -> AttentionMap:
     channels = tuple(str(one) for one in attrs.get("channels", ())) or CHANNELS
     if len(channels) != count:
         channels = tuple(f"channel {index}" for index in range(count))
+    region, span = attrs.get("region"), attrs.get("sections")
     return AttentionMap(
-        name, name.removeprefix(PREFIX), genes, channels, str(attrs.get("scale", "")).startswith("log2")
+        element=name,
+        pathway=name.removeprefix(PREFIX),
+        genes=genes,
+        channels=channels,
+        logarithmic=str(attrs.get("scale", "")).startswith("log2"),
+        region=Box(*region) if isinstance(region, (list, tuple)) else None,
+        span=(int(span[0]), int(span[1])) if isinstance(span, (list, tuple)) else None,
     )
 
 
@@ -68,64 +140,8 @@ def read_levels(brain: Part, which: AttentionMap, section: int, bins: Box, level
     return values * (len(brain.panel) if brain.panel is not None else 1)
 
 
-def read_expression(real: Part, genes: tuple[str, ...], section: int, bins: Box) -> np.ndarray:
-    """Summed counts of genes, `(y, x)`, for a box in bins of the section."""
+def read_expression(real: Part, genes: tuple[str, ...], section: int, bins: Box) -> npt.NDArray[np.uint16]:
+    """Counts of genes, `(genes, y, x)`, for a box in bins of the section."""
     if real.panel is None:
         raise StoreError("the real store has no panel", where=real.url)
-    counts = real.molecules.counts(section, bins.refine(BIN_PX), real.panel.positions(genes))
-    return np.asarray(counts, dtype=np.int64).sum(axis=0)
-
-
-def trends(real: Part, store: Part, which: AttentionMap, edge: int) -> dict[tuple[str, int], Trend]:
-    """Expression against attention by channel and section, blocks of `edge` bins, streamed in bands."""
-    out: dict[tuple[str, int], Trend] = {}
-    for section in real.sections:
-        for channel in which.channels:
-            out[channel, section.index] = Trend()
-        for band in _bands(real, edge):
-            counts = read_expression(real, which.genes, section.index, band)
-            if not counts.any():
-                continue
-            levels = read_levels(store, which, section.index, band)
-            for channel, level in zip(which.channels, levels, strict=True):
-                part = Trend.of(*paired_levels(counts, level, edge))
-                out[channel, section.index] = out[channel, section.index].merge(part)
-    return out
-
-
-def _bands(brain: Part, edge: int) -> Iterator[Box]:
-    rows, columns = brain.canvas[0] // BIN_PX, brain.canvas[1] // BIN_PX
-    return tiles(Box(0, rows, 0, columns), max(1, _BAND_BINS // edge) * edge)
-
-
-def trend_scores(
-    which: AttentionMap, found: dict[tuple[str, int], Trend], store: str
-) -> Iterator[TrendScores]:
-    """Lines of a map of the store so labelled: for each channel the brain's (section None), then its sections'."""
-    for channel in which.channels:
-        parts = {section: trend for (name, section), trend in found.items() if name == channel}
-        whole = merged(parts)
-        for section, trend in ((None, whole), *parts.items()):
-            line = trend.line
-            yield TrendScores(
-                store=store,
-                map=which.element,
-                channel=channel,
-                genes=which.genes,
-                section=section,
-                n=trend.moments.n,
-                slope=None if line is None else line.slope,
-                intercept=None if line is None else line.intercept,
-                correlation=None
-                if line is None or line.correlation != line.correlation
-                else line.correlation,
-                residual_sd=None if line is None else line.residual_sd,
-            )
-
-
-def merged(parts: dict[int, Trend]) -> Trend:
-    """All sections together."""
-    total = Trend()
-    for trend in parts.values():
-        total = total.merge(trend)
-    return total
+    return real.molecules.counts(section, bins.refine(BIN_PX), real.panel.positions(genes))

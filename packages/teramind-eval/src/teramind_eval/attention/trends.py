@@ -1,14 +1,9 @@
-"""Attention against expression: log2 levels by block of bins, a straight line through them, its band.
-
-The unit is a block of expression bins, as large as a tile of the image scores, because attention is one number a gene
-pair and patch: single bins of a patch would be counted as if they were independent. Blocks without any count of the
-pathway's genes are left out: attention multiplies by expression, so they are zero by construction.
-"""
+"""A straight line through log2 levels with its confidence band, and the density of the blocks that it runs through."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -16,9 +11,6 @@ import numpy.typing as npt
 from teramind_eval.metrics.accumulate import CoMoments
 
 FloatArray = npt.NDArray[np.float64]
-
-#: Edges of the density picture, log2 units, the same for both axes.
-LEVEL_EDGES: FloatArray = np.linspace(0.0, 16.0, 161)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,57 +49,46 @@ class Line:
 
     def band(self, x: npt.ArrayLike, level: float = 0.95) -> FloatArray:
         """Half width of the confidence band of the mean response at `x` (Student's t, n - 2 degrees of freedom)."""
-        from scipy.stats import t
-
         offset = np.asarray(x, dtype=np.float64) - self.mean_x
         error = self.residual_sd * np.sqrt(1.0 / self.n + offset**2 / self.m2_x)
-        return np.asarray(t.ppf(0.5 + level / 2, self.n - 2) * error, dtype=np.float64)
+        return np.asarray(self._quantile(level) * error, dtype=np.float64)
+
+    def slope_error(self, level: float = 0.95) -> float:
+        """Half width of the confidence interval of the slope (the same t)."""
+        return self._quantile(level) * self.residual_sd / math.sqrt(self.m2_x)
+
+    def _quantile(self, level: float) -> float:
+        from scipy.stats import t
+
+        return float(t.ppf(0.5 + level / 2, self.n - 2))
 
 
-@dataclass(frozen=True)
-class Trend:
-    """Streamed relation of expression (x) and attention (y), log2 levels: moments and a density picture."""
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """Equal cells of a density picture: `cells` of `width` from `low` on; what lies outside counts in the outermost."""
 
-    moments: CoMoments = field(default_factory=CoMoments)
-    density: npt.NDArray[np.int64] = field(
-        default_factory=lambda: np.zeros((LEVEL_EDGES.size - 1,) * 2, dtype=np.int64)
-    )
-
-    @classmethod
-    def of(cls, expression: FloatArray, attention: FloatArray) -> Trend:
-        """Of paired log2 levels, `(n,)` each."""
-        last = LEVEL_EDGES[-1]
-        pairs = np.clip(expression, 0, last), np.clip(attention, 0, last)
-        density = np.histogramdd(np.stack(pairs, axis=1), bins=(LEVEL_EDGES, LEVEL_EDGES))[0]
-        return cls(CoMoments.of(expression, attention), density.astype(np.int64))
-
-    def merge(self, other: Trend) -> Trend:
-        """Both together."""
-        return Trend(self.moments.merge(other.moments), self.density + other.density)
+    low: float
+    width: float
+    cells: int
 
     @property
-    def line(self) -> Line | None:
-        """Least-squares line, where there is one."""
-        return Line.through(self.moments)
+    def edges(self) -> FloatArray:
+        """Their `(cells + 1,)` edges."""
+        return self.low + self.width * np.arange(self.cells + 1)
+
+    def cell(self, values: FloatArray) -> npt.NDArray[np.int64]:
+        """The cell of each value."""
+        index = np.floor((values - self.low) / self.width).astype(np.int64)
+        return np.clip(index, 0, self.cells - 1)
 
 
-def block_sums(values: npt.NDArray[np.generic], edge: int) -> FloatArray:
-    """Sums of `edge` x `edge` blocks of `(..., y, x)`, float64; a rim that fills no block is left out."""
-    rows, columns = values.shape[-2] // edge, values.shape[-1] // edge
-    cut = values[..., : rows * edge, : columns * edge].astype(np.float64)
-    return cut.reshape(*cut.shape[:-2], rows, edge, columns, edge).sum(axis=(-3, -1))
+#: log2 levels of expression and attention.
+LEVELS = Axis(0.0, 0.2, 100)
+#: log2 of attention over uniform attention: octaves.
+OCTAVES = Axis(-6.0, 0.1, 120)
 
 
-def paired_levels(
-    counts: npt.NDArray[np.generic], attention: FloatArray, edge: int
-) -> tuple[FloatArray, FloatArray]:
-    """log2 levels by block: expression `log2(counts + 1)`, attention `log2(level + 1)`, blocks with counts only.
-
-    Args:
-        counts: `(y, x)` summed counts of the pathway's genes in bins.
-        attention: `(y, x)` attention level in the same bins, linear scale.
-        edge: bins along a block's edge.
-    """
-    expression, level = block_sums(counts, edge).ravel(), block_sums(attention, edge).ravel()
-    seen = expression > 0
-    return np.log2(expression[seen] + 1), np.log2(np.maximum(level[seen], 0.0) + 1)
+def density(x: FloatArray, y: FloatArray, across: Axis, up: Axis) -> npt.NDArray[np.int64]:
+    """How many pairs fall in each cell, `(across, up)`."""
+    cells = across.cell(x) * up.cells + up.cell(y)
+    return np.bincount(cells, minlength=across.cells * up.cells).reshape(across.cells, up.cells)

@@ -1,0 +1,209 @@
+"""One pass over the real brain and all attention maps: groups of blocks by section and region, and their densities."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from teramind_data.geometry import BIN_PX, Box, tiles
+from teramind_eval.attention.blocks import ALL_GENES, Variables, block_majority, block_rows, block_sums
+from teramind_eval.attention.maps import MapSet, read_expression, read_levels
+from teramind_eval.attention.sample import Sample, block_keys
+from teramind_eval.attention.scatter import Scatter
+from teramind_eval.attention.trends import LEVELS, OCTAVES, density
+
+if TYPE_CHECKING:
+    from teramind_eval.part import Part
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+
+#: Edge in bins of what is read at a time.
+_BAND_BINS = 1024
+
+#: Name of label 0 of `labels/regions`.
+UNANNOTATED = "unannotated"
+
+
+@dataclass(frozen=True)
+class Group:
+    """Blocks of a brain, section or region: streamed products of all variables, and the sample for ranks."""
+
+    scatter: Scatter = field(default_factory=Scatter)
+    sample: Sample = field(default_factory=Sample)
+
+    def merge(self, other: Group) -> Group:
+        """Both together."""
+        return Group(self.scatter.merge(other.scatter), self.sample.merge(other.sample))
+
+
+@dataclass(frozen=True)
+class Relations:
+    """How the maps of one set relate to expression.
+
+    Attributes:
+        maps: the set.
+        variables: of a block.
+        sections: groups by section.
+        regions: groups by region's label; empty where the atlas has no regions.
+        levels: density of attention against expression over the brain, `(expressions, sources x channels, x, y)`.
+        octaves: density of attention over uniform attention against expression of the genes together,
+            `(sources x channels, x, y)`.
+        without: blocks with counts where a store's attention is zero, which were left out.
+    """
+
+    maps: MapSet
+    variables: Variables
+    sections: dict[int, Group]
+    regions: dict[int, Group]
+    levels: IntArray
+    octaves: IntArray
+    without: int
+
+    @property
+    def brain(self) -> Group:
+        """All sections together."""
+        total = Group()
+        for group in self.sections.values():
+            total = total.merge(group)
+        return total
+
+
+class _Gathering:
+    """A set of maps while the brain streams by."""
+
+    def __init__(self, maps: MapSet) -> None:
+        self.maps = maps
+        which = maps.which
+        self.variables = Variables(which.genes, tuple(one.label for one in maps.sources), which.channels)
+        self.sections: dict[int, Group] = {}
+        self.regions: dict[int, Group] = {}
+        v = self.variables
+        several = len(v.sources) * len(v.channels)
+        self.levels = np.zeros((len(v.expressions), several, LEVELS.cells, LEVELS.cells), dtype=np.int64)
+        self.octaves = np.zeros((several, LEVELS.cells, OCTAVES.cells), dtype=np.int64)
+        self.without = 0
+
+    def add(self, section: int, keys: npt.NDArray[np.uint64], regions: IntArray | None, rows: FloatArray) -> None:
+        group = Group(Scatter.of(rows), Sample.of(keys, rows))
+        self.sections[section] = self.sections.get(section, Group()).merge(group)
+        if regions is not None:
+            for label in np.unique(regions).tolist():
+                inside = regions == label
+                part = Group(Scatter.of(rows[inside]), Sample.of(keys[inside], rows[inside]))
+                self.regions[label] = self.regions.get(label, Group()).merge(part)
+        self._draw(rows)
+
+    def _draw(self, rows: FloatArray) -> None:
+        v = self.variables
+        pairs = [(source, channel) for source in v.sources for channel in v.channels]
+        together = rows[:, v.expression(ALL_GENES)]
+        for place, (source, channel) in enumerate(pairs):
+            level = rows[:, v.attention(source, channel)]
+            for index in range(len(v.expressions)):
+                self.levels[index, place] += density(rows[:, index], level, LEVELS, LEVELS)
+            self.octaves[place] += density(together, rows[:, v.beyond(source, channel)], LEVELS, OCTAVES)
+
+    def result(self) -> Relations:
+        return Relations(
+            self.maps, self.variables, self.sections, self.regions, self.levels, self.octaves, self.without
+        )
+
+
+def relate(
+    real: Part, sets: Sequence[MapSet], edge: int, seed: int = 0, done: Callable[[], object] | None = None
+) -> tuple[Relations, ...]:
+    """Expression against attention of every set of maps, over blocks of `edge` bins, in one pass over the brain.
+
+    Memory does not grow with the brain but by its groups: the products and a bounded sample of each (`sample`).
+
+    Args:
+        real: the atlas; its molecules give expression, its `labels/regions` regions.
+        sets: maps on its canvas.
+        edge: bins along a block's edge.
+        seed: of the sample.
+        done: called after each section.
+    """
+    gathering = [_Gathering(one) for one in sets]
+    genes = tuple(dict.fromkeys(gene for one in sets for gene in one.which.genes))
+    for section in real.sections if sets else ():
+        for band in _bands(real, edge):
+            counts = read_expression(real, genes, section.index, band)
+            if not counts.any():
+                continue
+            regions = block_majority(_regions(real, section.index, band), edge) if has_regions(real) else None
+            sums = block_sums(counts, edge)
+            for one in gathering:
+                mine = sums[[genes.index(gene) for gene in one.maps.which.genes]]
+                _add_band(one, real, section.index, _Band(band, edge, mine, regions), seed)
+        if done is not None:
+            done()
+    return tuple(one.result() for one in gathering)
+
+
+@dataclass(frozen=True)
+class _Band:
+    """Blocks of a band: counts `(genes, rows, columns)`, regions `(rows, columns)`."""
+
+    box: Box
+    edge: int
+    counts: FloatArray
+    regions: IntArray | None
+
+
+def _add_band(into: _Gathering, real: Part, section: int, band: _Band, seed: int) -> None:
+    inside = _mapped(into.maps, real, section, band)
+    seen = (band.counts.sum(axis=0) > 0) & inside
+    if not seen.any():
+        return
+    levels = np.stack(
+        [
+            block_sums(read_levels(one.store.brain, one.which, section, band.box), band.edge)
+            for one in into.maps.sources
+        ]
+    )
+    mapped = (levels > 0).all(axis=(0, 1))
+    into.without += int((seen & ~mapped).sum())
+    rows, columns = np.nonzero(seen & mapped)
+    top, left = band.box.y0 // band.edge, band.box.x0 // band.edge
+    into.add(
+        section,
+        block_keys(seed, real.chosen[section], rows + top, columns + left),
+        None if band.regions is None else band.regions[rows, columns],
+        block_rows(band.counts[:, rows, columns], levels[:, :, rows, columns]),
+    )
+
+
+def _mapped(maps: MapSet, real: Part, section: int, band: _Band) -> npt.NDArray[np.bool_]:
+    """Which blocks of a band lie wholly in the part that was mapped, `(rows, columns)`."""
+    inside = np.zeros(band.counts.shape[1:], dtype=bool)
+    box = maps.mapped(real.canvas, real.chosen[section])
+    common = None if box is None else box.intersect(band.box)
+    if common is not None:
+        y0, x0 = -(-(common.y0 - band.box.y0) // band.edge), -(-(common.x0 - band.box.x0) // band.edge)
+        y1, x1 = (common.y1 - band.box.y0) // band.edge, (common.x1 - band.box.x0) // band.edge
+        inside[y0:y1, x0:x1] = True
+    return inside
+
+
+def has_regions(real: Part) -> bool:
+    """Whether the atlas has regions."""
+    return "regions" in real.brain.labels
+
+
+def region_name(real: Part, label: int) -> str:
+    """What a region is called."""
+    return real.brain.region_names.get(label, UNANNOTATED if label == 0 else f"region {label}")
+
+
+def _regions(real: Part, section: int, band: Box) -> IntArray:
+    return np.asarray(real.read("regions", section, band), dtype=np.int64)
+
+
+def _bands(brain: Part, edge: int) -> Iterator[Box]:
+    rows, columns = brain.canvas[0] // BIN_PX, brain.canvas[1] // BIN_PX
+    return tiles(Box(0, rows, 0, columns), max(1, _BAND_BINS // edge) * edge)
