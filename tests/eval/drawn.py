@@ -117,7 +117,7 @@ def write_real(path: Path, drawn: list[Drawn], *, regions: bool = False, **chang
         labels = np.ones((len(drawn), *(edge // BIN_PX for edge in CANVAS)), np.uint16)
         labels[:, :, 7:] = 2
         labels[:, -1] = 0
-        writer.add_labels("regions", array=labels, names={1: "left", 2: "right"})
+        writer.add_labels("regions", "uint16", array=labels, names={1: "left", 2: "right"})
         writer.add_labels("tissue", array=(labels > 0).astype(np.uint8))
     bins = tuple(edge // BIN_PX for edge in CANVAS)
     for index, one in enumerate(drawn):

@@ -119,7 +119,11 @@ def test_section_scores_are_those_of_the_arrays(metrics: dict[str, Any], stores:
 
 
 def test_trends_say_how_attention_follows_expression(metrics: dict[str, Any]) -> None:
-    lines = [one for one in metrics["trends"] if one["channel"] == "window" and one["section"] is None]
+    lines = [
+        one
+        for one in metrics["trends"]
+        if one["channel"] == "window" and one["section"] is None and one["region"] is None
+    ]
     assert len(lines) == 1
     assert lines[0]["genes"] == ["Slc17a7"]
     assert lines[0]["slope"] == pytest.approx(1.0, abs=0.1)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from teramind_eval.attention.scores import AgreementScores, BeyondScores, TrendScores
 from teramind_eval.metrics.accumulate import IntegerDistribution, Moments
 from teramind_eval.morphometry.compare import Match
 
@@ -131,22 +132,6 @@ class StoreResult:
 
 
 @dataclass(frozen=True, slots=True)
-class TrendScores:
-    """Attention against expression: a straight line through log2 levels of blocks; section None is the whole brain."""
-
-    store: str
-    map: str
-    channel: str
-    genes: tuple[str, ...]
-    section: int | None
-    n: int
-    slope: float | None
-    intercept: float | None
-    correlation: float | None
-    residual_sd: float | None
-
-
-@dataclass(frozen=True, slots=True)
 class SeamScores:
     """Change across seams over change elsewhere, 1 where they do not show; see `teramind_eval.metrics.seams`.
 
@@ -173,6 +158,8 @@ class Results:
     stores: tuple[StoreResult, ...]
     trends: tuple[TrendScores, ...] = ()
     seams: tuple[SeamScores, ...] = ()
+    beyond: tuple[BeyondScores, ...] = ()
+    agreement: tuple[AgreementScores, ...] = ()
     versions: dict[str, str] = field(default_factory=dict)
     #: How each store was made, by label, where that is known; see `teramind_eval.report.provenance.making`.
     made: dict[str, dict[str, Any]] = field(default_factory=dict)

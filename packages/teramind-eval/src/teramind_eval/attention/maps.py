@@ -20,6 +20,9 @@ FloatArray = npt.NDArray[np.float64]
 
 PREFIX = "attention_"
 
+#: What a store of maps alone says it was made by; one to which maps were added says what made the rest.
+_MAPS_ALONE = "teramind-model attention"
+
 #: The three versions of a map, by which gene slices the network was shown (model specification, Attention maps).
 CHANNELS = ("previous-current", "current-next", "window")
 
@@ -94,6 +97,11 @@ class MapSet:
 def attention_maps(brain: Part) -> tuple[AttentionMap, ...]:
     """The attention maps a store holds, by name."""
     return tuple(_described(brain, name) for name in sorted(brain.images) if name.startswith(PREFIX))
+
+
+def holds_maps_only(brain: Part) -> bool:
+    """Whether a store is one of maps alone, its morphology empty on purpose."""
+    return brain.provenance.get("made_by") == _MAPS_ALONE
 
 
 def map_sets(stores: Sequence[Compared]) -> tuple[MapSet, ...]:

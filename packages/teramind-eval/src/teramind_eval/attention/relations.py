@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -40,6 +41,11 @@ class Group:
         """Both together."""
         return Group(self.scatter.merge(other.scatter), self.sample.merge(other.sample))
 
+    @cached_property
+    def ranks(self) -> FloatArray:
+        """Spearman's correlations of all variables, from the sample."""
+        return self.sample.rank_correlations()
+
 
 @dataclass(frozen=True)
 class Relations:
@@ -64,7 +70,7 @@ class Relations:
     octaves: IntArray
     without: int
 
-    @property
+    @cached_property
     def brain(self) -> Group:
         """All sections together."""
         total = Group()
@@ -88,7 +94,9 @@ class _Gathering:
         self.octaves = np.zeros((several, LEVELS.cells, OCTAVES.cells), dtype=np.int64)
         self.without = 0
 
-    def add(self, section: int, keys: npt.NDArray[np.uint64], regions: IntArray | None, rows: FloatArray) -> None:
+    def add(
+        self, section: int, keys: npt.NDArray[np.uint64], regions: IntArray | None, rows: FloatArray
+    ) -> None:
         group = Group(Scatter.of(rows), Sample.of(keys, rows))
         self.sections[section] = self.sections.get(section, Group()).merge(group)
         if regions is not None:

@@ -1,4 +1,4 @@
-"""Means and products of many variables at once, streamed and merged: every line and correlation of a group of blocks."""
+"""Means and products of many variables at once, streamed and merged: every line and correlation of some blocks."""
 
 from __future__ import annotations
 
@@ -84,12 +84,10 @@ class Scatter:
         product = self.products[x, other] - self.products[y, other]
         return float(product / math.sqrt(spread * self.products[other, other]))
 
-    def partial(self, x: int, y: int, given: int) -> float:
-        """Pearson's of what a line through variable `given` leaves of `x` and `y`; nan where it leaves nothing."""
-        xy, xg, yg = self.correlation(x, y), self.correlation(x, given), self.correlation(y, given)
-        left = (1 - xg * xg) * (1 - yg * yg)
-        # What rounding leaves of a variable that is the given one is no signal.
-        return (xy - xg * yg) / math.sqrt(left) if left > _NOTHING else math.nan
+    def left_sd(self, x: int, given: int) -> float:
+        """SD of variable `x` that a line through variable `given` does not tell; all of it where that is constant."""
+        own, shared = self.moments(x).sd, self.correlation(x, given)
+        return own if math.isnan(shared) else own * math.sqrt(max(0.0, 1 - shared * shared))
 
     def _varies(self, x: int) -> bool:
         return float(self.products[x, x]) > _NOTHING * self.n * max(1.0, float(self.mean[x]) ** 2)

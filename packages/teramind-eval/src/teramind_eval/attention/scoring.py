@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from teramind_eval.attention.blocks import ALL_GENES, FloatArray
+from teramind_eval.attention.blocks import ALL_GENES
 from teramind_eval.attention.relations import Group, Relations, region_name
 from teramind_eval.attention.scores import (
     ANY_CHANNEL,
@@ -39,7 +39,6 @@ class _Place:
     section: int | None
     region: str | None
     group: Group
-    ranks: FloatArray
 
 
 def _places(real: Part, relations: Relations) -> Iterator[_Place]:
@@ -48,7 +47,7 @@ def _places(real: Part, relations: Relations) -> Iterator[_Place]:
     found += [(None, region_name(real, label), group) for label, group in sorted(relations.regions.items())]
     for section, region, group in found:
         if group.scatter.n:
-            yield _Place(section, region, group, group.sample.rank_correlations())
+            yield _Place(section, region, group)
 
 
 def _trends(relations: Relations, place: _Place) -> Iterator[TrendScores]:
@@ -75,7 +74,7 @@ def _trends(relations: Relations, place: _Place) -> Iterator[TrendScores]:
                 residual_sd=None if line is None else line.residual_sd,
                 mean_expression=_known(moments.mean_x),
                 sd_expression=_known(place.group.scatter.moments(x).sd),
-                spearman=_known(float(place.ranks[x, y])),
+                spearman=_known(float(place.group.ranks[x, y])),
                 spearman_n=place.group.sample.n,
             )
 
@@ -110,8 +109,6 @@ def _beside(relations: Relations, place: _Place, stores: tuple[str, str], channe
     v, scatter = relations.variables, place.group.scatter
     mine, theirs = (v.beyond(store, channel) for store in stores)
     moments = scatter.difference(mine, theirs)
-    shared = scatter.correlation(mine, theirs)
-    own = scatter.moments(mine).sd
     return BeyondScores(
         store=stores[0],
         map=relations.maps.which.element,
@@ -122,11 +119,9 @@ def _beside(relations: Relations, place: _Place, stores: tuple[str, str], channe
         n=moments.n,
         mean=moments.mean,
         sd=_known(moments.sd),
-        correlation=_known(
-            scatter.difference_correlation(mine, theirs, v.expression(ALL_GENES))
-        ),
-        shared=_known(shared),
-        left_sd=_known(own * math.sqrt(max(0.0, 1 - shared * shared))) if shared == shared else _known(own),
+        correlation=_known(scatter.difference_correlation(mine, theirs, v.expression(ALL_GENES))),
+        shared=_known(scatter.correlation(mine, theirs)),
+        left_sd=_known(scatter.left_sd(mine, theirs)),
     )
 
 
@@ -143,10 +138,10 @@ def _agreement(relations: Relations, place: _Place) -> Iterator[AgreementScores]
                 region=place.region,
                 n=place.group.sample.n,
                 spearman=_known(
-                    float(place.ranks[v.attention(first, channel), v.attention(second, channel)])
+                    float(place.group.ranks[v.attention(first, channel), v.attention(second, channel)])
                 ),
                 spearman_beyond=_known(
-                    float(place.ranks[v.beyond(first, channel), v.beyond(second, channel)])
+                    float(place.group.ranks[v.beyond(first, channel), v.beyond(second, channel)])
                 ),
             )
 

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from teramind_data.console import progress
 from teramind_data.errors import InputError, MissingInputError
-from teramind_eval.attention.maps import AttentionMap, attention_maps, trend_scores, trends
-from teramind_eval.attention.trends import Trend
+from teramind_data.geometry import BIN_PX
+from teramind_eval.attention.maps import holds_maps_only
+from teramind_eval.attention.study import Study, study_attention, write_tables
 from teramind_eval.evaluate import NUCLEAR_STAIN, Measured, Sizes, measure_brains, store_results
 from teramind_eval.metrics.seam_scores import Grid, grids_of, measure_seams
 from teramind_eval.morphometry.truth import read_truth, truth_path
@@ -37,24 +38,16 @@ _PACKAGES = ("teramind-data", "teramind-eval", "numpy", "scipy", "scikit-image",
 
 
 @dataclass(frozen=True)
-class AttentionFound:
-    """Trends of one pathway's map: the store it lies in and its parts by channel and section."""
-
-    store: Compared
-    which: AttentionMap
-    trends: dict[tuple[str, int], Trend]
-
-
-@dataclass(frozen=True)
 class Evidence:
-    """All that the page is drawn from."""
+    """All that the page is drawn from. `maps_only` are controls of attention that hold no images."""
 
     config: ReportConfig
     stores: tuple[Compared, ...]
     sizes: Sizes
     measured: Measured
-    attention: tuple[AttentionFound, ...]
+    attention: Study
     results: Results
+    maps_only: tuple[Compared, ...] = ()
 
 
 def write_report(config: ReportConfig) -> tuple[Path, bool]:
@@ -98,7 +91,20 @@ def open_stores(config: ReportConfig) -> tuple[Compared, ...]:
             found=", ".join(real.brain.stains) or "none",
             remedy=f"Ingest it with its {NUCLEAR_STAIN} mosaics",
         )
+    check_pictured(others)
     return same_sections((real, *(check_comparable(real.brain, one) for one in others)))
+
+
+def check_pictured(stores: Sequence[Compared]) -> None:
+    """Raise InputError for a generated store that holds attention maps alone; such a one may be a control."""
+    for one in stores:
+        if one.role == "generated" and holds_maps_only(one.brain):
+            raise InputError(
+                "generated store holds attention maps only",
+                where=one.brain.url,
+                expected="images too",
+                remedy="Give what `teramind-model generate` wrote as --generated, and this as --control NAME=STORE",
+            )
 
 
 def check_truth(config: ReportConfig, real: Compared) -> Path | None:
@@ -126,6 +132,9 @@ def gather(
     described: tuple[dict[str, Any], dict[str, Any]],
 ) -> Evidence:
     """Measure everything. `described`: inputs and settings as they are to be recorded."""
+    attention = study_attention(stores, max(1, sizes.tile // BIN_PX), config.seed)
+    maps_only = tuple(one for one in stores if holds_maps_only(one.brain))
+    stores = tuple(one for one in stores if one not in maps_only)
     sections = len(stores[0].brain.sections)
     with progress(sections, "measure sections", "sections") as advance:
         measured = measure_brains(stores, sizes, config.nuclei.build(), truth, advance)
@@ -133,29 +142,19 @@ def gather(
     grids = grids_of(stores, made, Grid(config.seam_px, config.window))
     with progress(sections, "measure seams", "sections") as advance:
         seams = measure_seams(stores, grids, sizes.tile, advance)
-    attention = tuple(_attention(stores, max(1, sizes.tile // 16)))
     results = Results(
         settings=described[1],
         inputs=described[0],
-        warnings=tuple(warn_about(stores[0].brain, stores[1:])),
+        warnings=(*warn_about(stores[0].brain, stores[1:]), *attention.warnings),
         stores=store_results(stores, measured),
-        trends=tuple(
-            score for one in attention for score in trend_scores(one.which, one.trends, one.store.label)
-        ),
+        trends=attention.headlines.trends,
+        beyond=attention.headlines.beyond,
+        agreement=attention.headlines.agreement,
         versions={name: version(name) for name in _PACKAGES},
         made=made,
         seams=seams,
     )
-    return Evidence(config, stores, sizes, measured, attention, results)
-
-
-def _attention(stores: Sequence[Compared], edge: int) -> list[AttentionFound]:
-    real = stores[0].brain
-    found = []
-    for store in stores[1:]:
-        for which in attention_maps(store.brain):
-            found.append(AttentionFound(store, which, trends(real, store.brain, which, edge)))
-    return found
+    return Evidence(config, stores, sizes, measured, attention, results, maps_only)
 
 
 def write_into(folder: Path, evidence: Evidence) -> None:
@@ -166,6 +165,7 @@ def write_into(folder: Path, evidence: Evidence) -> None:
     page = compose(evidence)
     (folder / METRICS).write_text(evidence.results.to_json(), encoding="utf-8")
     _write_table(folder / TABLE, evidence.results)
+    write_tables(folder, evidence.attention)
     (folder / FIGURES).mkdir()
     for name, png in page.images().items():
         (folder / FIGURES / name).write_bytes(png)

@@ -1,4 +1,4 @@
-"""The plots of the page with their words: curves, distributions, attention."""
+"""The plots of the page with their words: curves, distributions."""
 
 from __future__ import annotations
 
@@ -6,29 +6,19 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
-from teramind_data.geometry import BIN_PX, Box
-from teramind_eval.attention.maps import AttentionMap, merged, read_expression, read_levels
-from teramind_eval.attention.trends import Trend
 from teramind_eval.evaluate import Measured, Sizes
 from teramind_eval.metrics.accumulate import IntegerDistribution
-from teramind_eval.pairs import Compared
-from teramind_eval.report.page import AttentionPart, Chart
+from teramind_eval.report.page import Chart
 from teramind_eval.report.plots import (
     Histogram,
-    attention_beside_expression,
     distributions,
     f1_by_section,
     section_curves,
-    trend_plot,
 )
 from teramind_eval.results import StoreResult
 
 _BINS = 24
-
-#: Bins along the edge of an attention picture; larger maps are shown by block means.
-_WIDEST_MAP = 256
 
 
 def curve_charts(stores: Sequence[StoreResult], sizes: Sizes) -> list[Chart]:
@@ -104,55 +94,3 @@ def _histograms(found: dict[str, IntegerDistribution], scale: float) -> list[His
         mean = moments.mean * scale if moments.n else None
         out.append(Histogram(label, (edges - 0.5) * scale, sums / max(1, one.n), mean))
     return out
-
-
-def attention_part(
-    stores: tuple[Compared, Compared], which: AttentionMap, found: dict[tuple[str, int], Trend], section: int
-) -> AttentionPart:
-    """Maps beside expression in one section, and the trend. `stores`: the real one, and the one with the maps."""
-    real, store = (one.brain for one in stores)
-    bins = Box(0, real.canvas[0] // BIN_PX, 0, real.canvas[1] // BIN_PX)
-    step = max(1, -(-max(bins.shape) // _WIDEST_MAP))
-    expression = _coarse(read_expression(real, which.genes, section, bins).astype(np.float64), step)
-    levels = read_levels(store, which, section, bins)
-    maps = [
-        (name, np.log2(_coarse(level, step) + 1)) for name, level in zip(which.channels, levels, strict=True)
-    ]
-    genes = ", ".join(which.genes)
-    place = real.sections[section]
-    slug = f"{which.element}_{stores[1].label}".replace(" ", "_")
-    picture = Chart(
-        f"{slug}_maps",
-        attention_beside_expression(
-            np.log2(expression + 1), maps, which.pathway, real.canvas[1] * real.pixel_size_um
-        ),
-        "",
-        f"Section {place.name}. Left: transcripts of the pathway's genes in {BIN_PX} px bins. Then the "
-        f"attention that the "
-        f"{stores[1].label} model pays among these genes, with the slice before, the slice after, and "
-        f"the whole window.",
-        f"Maps of expression and attention of {genes}",
-    )
-    channels = []
-    for name in which.channels:
-        parts = {index: trend for (channel, index), trend in found.items() if channel == name}
-        channels.append((name, merged(parts), tuple(parts.values())))
-    trend = Chart(
-        f"{slug}_trend",
-        trend_plot(channels),
-        "",
-        "Each shade is a group of tissue blocks: the more a block expresses the pathway (right), the "
-        "more attention it gets "
-        "(up). Thick line: least squares with its 95 % band; thin lines: single sections. Attention is "
-        "multiplied by expression, "
-        "so some slope is there by construction; only a map from an untrained network could tell how much.",
-        f"Density of attention against expression of {genes} with regression lines",
-    )
-    return AttentionPart(f"{which.pathway} in {stores[1].label}", genes, (picture, trend))
-
-
-def _coarse(values: npt.NDArray[np.float64], step: int) -> npt.NDArray[np.float64]:
-    if step == 1:
-        return values
-    rows, columns = values.shape[0] // step, values.shape[1] // step
-    return values[: rows * step, : columns * step].reshape(rows, step, columns, step).mean(axis=(1, 3))

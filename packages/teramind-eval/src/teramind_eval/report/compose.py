@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from teramind_eval.report.build import Evidence, command_line, shown_settings
-from teramind_eval.report.charts import attention_part, curve_charts, distribution_charts
-from teramind_eval.report.page import Card, Origin, Page
+from teramind_eval.report.charts import curve_charts, distribution_charts
+from teramind_eval.report.page import AttentionPart, Card, Origin, Page
 from teramind_eval.report.panels import montage_panels, stain_panels, zoom_panels
 from teramind_eval.report.pictures import choose_views
 from teramind_eval.report.provenance import flattened, sampling, stages
 from teramind_eval.report.tables import summary, verdict
+from teramind_eval.report.trend_charts import attention_part
+from teramind_eval.report.trend_shown import Shown
 from teramind_eval.results import SINGLE, TOGETHER, Results, StoreResult
 
 _ROLES = {"real": "measured", "generated": "generated from genes", "control": "control"}
@@ -42,7 +44,6 @@ def compose(evidence: Evidence) -> Page:
     views = choose_views(real, evidence.config.seed)
     run = results.store("generated")[0]
     micrometres = f"{real.pixel_size_um:g} µm"
-    section = views[0].section
     return Page(
         title=f"{_title(run)} beside {_name(results.store('real')[0].url)}",
         subtitle=(
@@ -61,10 +62,7 @@ def compose(evidence: Evidence) -> Page:
         montage=montage_panels(stores),
         curves=curve_charts(results.stores, sizes),
         distributions=distribution_charts(results.stores, evidence.measured, sizes, real.pixel_size_um),
-        attention=[
-            attention_part((stores[0], one.store), one.which, one.trends, section)
-            for one in evidence.attention
-        ],
+        attention=_attention(evidence, views[0].section),
         origins=_origins(evidence),
         facts=shown_settings(evidence),
         limits=(*((_PHANTOM_LIMIT,) if evidence.config.truth else ()), *_LIMITS),
@@ -79,6 +77,18 @@ def _title(run: StoreResult) -> str:
 
 def _brains(runs: int) -> str:
     return "A brain generated from its genes" if runs == 1 else f"{runs} brains generated from the same genes"
+
+
+def _attention(evidence: Evidence, section: int) -> list[AttentionPart]:
+    """A part a set of maps, each drawn in a section that was mapped."""
+    stores = (*evidence.stores, *evidence.maps_only)
+    parts = []
+    for one in evidence.attention.relations:
+        mapped = sorted(one.sections)
+        if mapped:
+            drawn = section if section in mapped else mapped[len(mapped) // 2]
+            parts.append(attention_part(Shown(stores[0].brain, stores, one, drawn)))
+    return parts
 
 
 def _sections(count: int) -> str:
@@ -129,13 +139,12 @@ def _beside(results: Results, values: Sequence[float | None], form: str) -> str:
 
 def _origins(evidence: Evidence) -> list[Origin]:
     out = []
-    for one in evidence.stores:
+    for one in (*evidence.stores, *evidence.maps_only):
         provenance = one.brain.provenance
         sentences = (*stages(provenance), sampling(provenance)) if one.role != "real" else ()
         said = tuple(sentence for sentence in sentences if sentence)
-        out.append(
-            Origin(one.label, _ROLES[one.role], str(one.brain.url), said, tuple(flattened(provenance)))
-        )
+        role = "attention maps alone" if one in evidence.maps_only else _ROLES[one.role]
+        out.append(Origin(one.label, role, str(one.brain.url), said, tuple(flattened(provenance))))
     return out
 
 
@@ -161,7 +170,9 @@ def _notes(evidence: Evidence) -> dict[str, str]:
         "generated row.",
         "attention": (
             "While it draws, the model lets every gene look at every other. These maps show how "
-            "strongly a pathway's genes look at "
-            "each other in each place, beside where they are expressed."
+            "strongly a pathway's genes look at each other in each place, beside where they are expressed. A map "
+            "multiplies attention by expression and follows it by construction: what counts is what is left "
+            "beyond uniform attention and beyond an untrained network. Blocks lie beside each other and are not "
+            "independent, so the intervals are too narrow."
         ),
     }

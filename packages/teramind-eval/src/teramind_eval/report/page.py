@@ -62,12 +62,22 @@ class Chart:
 
 
 @dataclass(frozen=True)
+class Grid:
+    """A table of texts: head, rows with what each is about first, and what to make of it."""
+
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    note: str
+
+
+@dataclass(frozen=True)
 class AttentionPart:
-    """Charts of one pathway."""
+    """Charts and numbers of one pathway."""
 
     title: str
     genes: str
     charts: tuple[Chart, ...]
+    numbers: Grid
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,12 @@ import io
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from teramind_eval.attention.trends import LEVEL_EDGES, Trend
-from teramind_eval.results import TOGETHER, StoreResult
+from teramind_eval.results import TOGETHER, Role, StoreResult
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,7 +23,8 @@ if TYPE_CHECKING:
 Scheme = Literal["light", "dark"]
 FloatArray = npt.NDArray[np.float64]
 
-_INK: dict[Scheme, tuple[str, str, str]] = {
+#: Colours of text, grid and panel in each scheme.
+INK: dict[Scheme, tuple[str, str, str]] = {
     # text, grid, panel behind the plot (that of style.css)
     "light": ("#1d2733", "#dfe5ec", "#ffffff"),
     "dark": ("#dfe7f1", "#2c3947", "#151d27"),
@@ -64,7 +64,19 @@ class Look:
     marker: str
 
 
-def looks(stores: Sequence[StoreResult], scheme: Scheme) -> dict[str, Look]:
+class Labelled(Protocol):
+    """A store as plots know it."""
+
+    @property
+    def label(self) -> str:
+        """What it is called."""
+
+    @property
+    def role(self) -> Role:
+        """What part it plays."""
+
+
+def looks(stores: Sequence[Labelled], scheme: Scheme) -> dict[str, Look]:
     """Colour, line and marker of each store, the same in all plots."""
     out: dict[str, Look] = {}
     more = itertools.cycle(_MORE[scheme])
@@ -98,7 +110,7 @@ def draw(size: tuple[float, float], paint: Callable[[Figure, Scheme], None]) -> 
 
 
 def _style(scheme: Scheme) -> Any:
-    text, grid, panel = _INK[scheme]
+    text, grid, panel = INK[scheme]
     return {
         "font.family": ["DejaVu Sans"],
         "font.size": 9.5,
@@ -225,79 +237,3 @@ def distributions(stores: Sequence[StoreResult], panels: Sequence[tuple[str, Seq
         figure.legend(*grid[0].get_legend_handles_labels(), loc="outside upper right", ncols=4)
 
     return draw((9.2, 3.3), paint)
-
-
-def attention_beside_expression(
-    expression: FloatArray, maps: Sequence[tuple[str, FloatArray]], genes: str, um_across: float
-) -> Plot:
-    """A section's expression and its attention maps, log2 levels, each with its colour bar."""
-
-    def paint(figure: Figure, scheme: Scheme) -> None:
-        panels = [(f"Expression of {genes}", expression, "log2(counts + 1)")]
-        panels += [(f"Attention, {name}", level, "log2(n·map + 1)") for name, level in maps]
-        high = max((float(level.max()) for _, level in maps), default=1.0) or 1.0
-        extent = (0.0, um_across, um_across * expression.shape[0] / expression.shape[1], 0.0)
-        for index, (axes, (title, values, unit)) in enumerate(
-            zip(figure.subplots(1, len(panels), sharey=True), panels, strict=True)
-        ):
-            top = (float(values.max()) or 1.0) if index == 0 else high
-            colours = "viridis" if index == 0 else "magma"
-            image = axes.imshow(
-                values, cmap=colours, vmin=0, vmax=top, extent=extent, interpolation="nearest"
-            )
-            axes.set_title(title, fontsize=9)
-            axes.set_xlabel("x (µm)")
-            axes.grid(visible=False)
-            if index == 0:
-                axes.set_ylabel("y (µm)")
-            figure.colorbar(image, ax=axes, location="bottom", shrink=0.85, label=unit, pad=0.02)
-
-    return draw((9.6, 3.6), paint)
-
-
-def trend_plot(channels: Sequence[tuple[str, Trend, Sequence[Trend]]]) -> Plot:
-    """Density of blocks with the line, its 95 % band, and thin lines of single sections, one panel a channel."""
-
-    def paint(figure: Figure, scheme: Scheme) -> None:
-        colour = _PALETTE[scheme]["generated"]
-        accent = _MORE[scheme][0]
-        grid = np.atleast_1d(figure.subplots(1, len(channels), sharex=True, sharey=True))
-        for axes, (name, trend, sections) in zip(grid, channels, strict=True):
-            _density(axes, trend, colour)
-            line = trend.line
-            if line is not None:
-                seen = np.flatnonzero(trend.density.sum(axis=1))
-                x = np.linspace(LEVEL_EDGES[seen[0]], LEVEL_EDGES[seen[-1] + 1], 80)
-                for section in sections:
-                    if section.line is not None:
-                        axes.plot(x, section.line.at(x), color=accent, linewidth=0.8, alpha=0.55)
-                band = line.band(x)
-                axes.fill_between(
-                    x, line.at(x) - band, line.at(x) + band, color=accent, alpha=0.3, linewidth=0
-                )
-                axes.plot(x, line.at(x), color=accent)
-                note = f"slope {line.slope:.2f}, r = {line.correlation:.2f}\nn = {line.n:,} blocks"
-                axes.text(0.04, 0.96, note, transform=axes.transAxes, va="top", fontsize=8.5)
-            axes.set_title(name, fontsize=9.5)
-            axes.set_xlabel("expression, log2(counts + 1)")
-        grid[0].set_ylabel("attention, log2(n·map + 1)")
-
-    return draw((9.6, 3.6), paint)
-
-
-def _density(axes: Axes, trend: Trend, colour: str) -> None:
-    from matplotlib.colors import LinearSegmentedColormap, LogNorm, to_rgba
-
-    # 0.4 log2 units a cell: fine enough to see a shape, coarse enough to hold more than one block.
-    step = 4
-    size = trend.density.shape[0] // step
-    cells = trend.density[: size * step, : size * step].reshape(size, step, size, step).sum(axis=(1, 3))
-    if not cells.any():
-        return
-    ramp = LinearSegmentedColormap.from_list("blocks", [to_rgba(colour, 0.12), to_rgba(colour, 0.95)])
-    edges = LEVEL_EDGES[::step]
-    shown = np.ma.masked_equal(cells.T, 0)
-    axes.pcolormesh(edges, edges, shown, cmap=ramp, norm=LogNorm(1, max(2, int(cells.max()))), linewidth=0)
-    rows, columns = np.flatnonzero(cells.any(axis=1)), np.flatnonzero(cells.any(axis=0))
-    axes.set_xlim(edges[rows[0]] - 0.2, edges[rows[-1] + 1] + 0.2)
-    axes.set_ylim(min(0.0, edges[columns[0]]), edges[columns[-1] + 1] * 1.25)
