@@ -177,6 +177,8 @@ def _add_band(into: _Gathering, real: Part, section: int, band: _Band, seed: int
     mapped = (levels > 0).all(axis=(0, 1))
     into.without += int((seen & ~mapped).sum())
     rows, columns = np.nonzero(seen & mapped)
+    if not len(rows):
+        return
     top, left = band.box.y0 // band.edge, band.box.x0 // band.edge
     into.add(
         section,

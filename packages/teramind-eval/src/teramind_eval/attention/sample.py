@@ -16,7 +16,7 @@ import numpy.typing as npt
 FloatArray = npt.NDArray[np.float64]
 KeyArray = npt.NDArray[np.uint64]
 
-#: Blocks kept of a group. Of so many the standard error of a rank correlation is at most 0.016, less near 1.
+#: Blocks kept of a group. Of so many the standard error of a rank correlation is about 0.016, less near 1.
 MOST_BLOCKS = 4096
 
 _SECTION_BITS, _PLACE_BITS = 16, 24
