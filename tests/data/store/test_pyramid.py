@@ -43,6 +43,15 @@ def test_bytes_equal_the_slow_twin(block: np.ndarray, reduce: Any) -> None:
     np.testing.assert_array_equal(halve(block, reduce, dtype), slow_halve(block, reduce, dtype))
 
 
+@settings(deadline=None, max_examples=40)
+@given(
+    st.sampled_from(["int8", "int16", "int32"]).flatmap(lambda d: blocks.flatmap(lambda s: hnp.arrays(d, s)))
+)
+def test_signed_means_equal_the_slow_twin(block: np.ndarray) -> None:
+    dtype = block.dtype.name
+    np.testing.assert_array_equal(halve(block, "mean", dtype), slow_halve(block, "mean", dtype))
+
+
 @settings(deadline=None, max_examples=60)
 @given(blocks.flatmap(lambda s: hnp.arrays(np.uint16, s, elements=st.integers(0, 3))))
 def test_the_mode_breaks_ties_as_the_slow_twin(block: np.ndarray) -> None:

@@ -36,6 +36,9 @@ def level_dtype(dtype: str, level: int, reduce: Reduce) -> str:
     return "uint64"
 
 
+_WIDER = {"u1": np.uint16, "u2": np.uint32, "i1": np.int16, "i2": np.int32}
+
+
 def halve(block: NDArray[Any], reduce: Reduce, dtype: str) -> NDArray[Any]:
     """The next level of ``block (..., y, x)``: each 2 x 2 pixels become one, an odd last row or column alone.
 
@@ -50,7 +53,7 @@ def halve(block: NDArray[Any], reduce: Reduce, dtype: str) -> NDArray[Any]:
         total: NDArray[Any] = np.sum([c.astype(np.float32) for c in corners], axis=0, dtype=np.float32)
     else:
         # The narrowest type that holds four pixels and the rounding: half of this work is moving bytes.
-        total = corners[0].astype({1: np.uint16, 2: np.uint32}.get(block.dtype.itemsize, np.int64))
+        total = corners[0].astype(_WIDER.get(block.dtype.str[1:], np.int64))
         for corner in corners[1:]:
             total += corner
     if reduce == "sum":
