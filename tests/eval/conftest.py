@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,3 +48,22 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> Stores:
     for index, one in enumerate(drawn):
         write_truth(root / "truth" / f"s{index}" / "cells.csv", one.truth)
     return Stores(root / "C.zarr", good, bad, shuffled, root / "truth")
+
+
+@pytest.fixture(scope="session")
+def reported(stores: Stores, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with copies of the stores, C.zarr, G.zarr and S.zarr (the control), and `report`, a report of them."""
+    from teramind_eval.config import report_config
+    from teramind_eval.report.build import write_report
+
+    root = tmp_path_factory.mktemp("reported")
+    for name, path in (("C", stores.real), ("G", stores.good), ("S", stores.shuffled)):
+        shutil.copytree(path, root / f"{name}.zarr")
+    config = report_config(
+        real=str(root / "C.zarr"),
+        generated=str(root / "G.zarr"),
+        controls={"shuffled": str(root / "S.zarr")},
+        out=str(root / "report"),
+    )
+    write_report(config)
+    return root

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,7 @@ from teramind_eval.compare.build import Request, write_comparison
 from teramind_eval.compare.measures import all_measures, chosen_measures
 from teramind_eval.compare.reports import find_reports, read_report
 from teramind_eval.compare.table import groups
-from teramind_eval.config import report_config
-from teramind_eval.report.build import _write_table, write_report
+from teramind_eval.report.build import _write_table
 from teramind_eval.report.provenance import making
 from teramind_eval.results import (
     Distances,
@@ -31,7 +31,6 @@ from teramind_eval.results import (
     Statistic,
     StoreResult,
 )
-from tests.eval.conftest import Stores
 from tests.eval.drawn import PROVENANCE
 
 
@@ -212,15 +211,8 @@ def test_page_and_files_say_the_same(page: Path) -> None:
     assert rows[3]["z"] == "2"
 
 
-def test_a_real_report_is_read_as_it_was_written(stores: Stores, tmp_path: Path) -> None:
-    config = report_config(
-        real=str(stores.real),
-        generated=str(stores.good),
-        controls={"shuffled": str(stores.shuffled)},
-        truth=str(stores.truth),
-        out=str(tmp_path / "run"),
-    )
-    write_report(config)
+def test_a_real_report_is_read_as_it_was_written(reported: Path, tmp_path: Path) -> None:
+    shutil.copytree(reported / "report", tmp_path / "run")
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert metrics["made"]["generated"] == making(PROVENANCE)
     found = read_report("run", tmp_path / "run")

@@ -21,9 +21,10 @@ from teramind_data.errors import InputError, OutputExistsError, StoreError
 from teramind_data.store import Brain, Location, Section, open_brain, refresh_metadata
 
 if TYPE_CHECKING:
+    import anndata
     import pandas as pd
 
-__all__ = ["POINTS", "TABLE", "point_frames", "write_points", "write_sections_table"]
+__all__ = ["POINTS", "TABLE", "point_frames", "write_points", "write_sections_table", "write_table"]
 
 #: Element names.
 POINTS = "transcripts"
@@ -132,7 +133,6 @@ def write_sections_table(
     """
     import anndata
     import pandas as pd
-    import zarr
 
     brain = open_brain(url, incomplete=True)
     location = Location(url)
@@ -142,7 +142,7 @@ def write_sections_table(
     values = _sums(brain) if counts is None else np.asarray(counts)
     if values is not None and values.shape != shape:
         raise InputError("counts have another shape than sections and genes", location, shape, values.shape)
-    _make_room(location, f"tables/{TABLE}", overwrite)
+    _check_room(location, f"tables/{TABLE}", overwrite)
     obs = pd.DataFrame(
         _rows(brain), index=pd.Index([section.name for section in brain.sections], name="section")
     )
@@ -152,14 +152,40 @@ def write_sections_table(
         var=pd.DataFrame(index=pd.Index(list(brain.panel), name="gene")),
         uns={"excluded": json.dumps([dict(item) for item in excluded])},
     )
-    location.write("tables/zarr.json", _group({}))
-    with location.small_arrays(f"tables/{TABLE}") as store, warnings.catch_warnings():
+    write_table(url, TABLE, table, overwrite=overwrite)
+
+
+def write_table(
+    url: str | os.PathLike[str], name: str, table: anndata.AnnData, *, overwrite: bool = False
+) -> None:
+    """Write ``tables/<name>``: an AnnData that annotates no element, as SpatialData and scanpy read it.
+
+    Args:
+        url: the store, complete or not.
+        name: of the element: letters, digits, ``_``, ``-``, ``.``.
+        table: small enough to lie in memory.
+        overwrite: replace a table of this name.
+
+    Raises:
+        InputError: where the name is not usable.
+        OutputExistsError: where there is one of this name and ``overwrite`` is not set.
+    """
+    import anndata
+    import zarr
+
+    if not name or any(not (c.isalnum() or c in "_-.") for c in name) or name[0] in "._":
+        raise InputError("name of a table is not usable", url, "letters, digits, _ - .", name)
+    location = Location(url)
+    _make_room(location, f"tables/{name}", overwrite)
+    if not location.exists("tables/zarr.json"):
+        location.write("tables/zarr.json", _group({}))
+    with location.small_arrays(f"tables/{name}") as store, warnings.catch_warnings():
         group = zarr.open_group(store, path="tables", mode="a", zarr_format=3, use_consolidated=False)
         # anndata warns of zarr's young string type, which SpatialData writes just so.
         warnings.filterwarnings("ignore", category=UserWarning)
         warnings.filterwarnings("ignore", category=FutureWarning)
-        anndata.io.write_elem(group, TABLE, table)
-        group[TABLE].attrs.update(
+        anndata.io.write_elem(group, name, table)
+        group[name].attrs.update(
             {
                 "spatialdata-encoding-type": "ngff:regions_table",
                 "region": None,
@@ -207,11 +233,15 @@ def _sums(brain: Brain) -> NDArray[np.int64] | None:
 
 
 def _make_room(location: Location, group: str, overwrite: bool) -> None:
+    _check_room(location, group, overwrite)
+    location.delete_tree(group)
+
+
+def _check_room(location: Location, group: str, overwrite: bool) -> None:
     if location.exists(f"{group}/zarr.json") and not overwrite:
         raise OutputExistsError(
             "element exists", where=f"{location}/{group}", remedy="Pass overwrite=True to replace it"
         )
-    location.delete_tree(group)
 
 
 def _group(attributes: dict[str, Any]) -> bytes:

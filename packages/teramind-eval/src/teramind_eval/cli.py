@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from teramind_data.console import run_cli
-from teramind_eval.commands import compare, gallery, report, video
+from teramind_eval.commands import compare, gallery, report, tables, video
 
 app = typer.Typer(
     name="teramind-eval",
@@ -26,6 +26,7 @@ report.register(app)
 compare.register(app)
 video.register(app)
 gallery.register(app)
+tables.register(app)
 
 
 def main() -> None:

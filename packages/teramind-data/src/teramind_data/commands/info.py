@@ -70,7 +70,8 @@ def _elements(brain: Brain) -> None:
         print(
             f"  {layout.image.path:<24} {text:<48} {_size(brain, layout.image.path)} (unpacked {_bytes(plain)})"
         )
-    for path in ("molecules", "points/transcripts", "shapes", "tables/sections", "tables/cells"):
+    tables = ("sections", "cells", "scores", "tile_scores")
+    for path in ("molecules", "points/transcripts", "shapes", *(f"tables/{name}" for name in tables)):
         if _exists(brain, path):
             print(f"  {path:<24} {'':<48} {_size(brain, path)}")
 

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
-
-from pydantic import BaseModel, ConfigDict, ValidationError
+from typing import Any
 
 from teramind_data.errors import InputError, MissingInputError, TeramindError
-from teramind_eval.report.output import METRICS, PAGE, TABLE
+from teramind_eval.report.output import METRICS, PAGE
 from teramind_eval.report.provenance import making
-from teramind_eval.results import SCHEMA_VERSION, Role, Statistic
-
-#: Columns of `metrics.parquet` that a comparison needs; a report may have more.
-COLUMNS = ("store", "role", "section", "measure", "stain", "mean", "sd", "n")
+from teramind_eval.report.saved import BRAIN, read_metrics, read_rows
+from teramind_eval.results import Role, Statistic
 
 Key = tuple[str, str]
 """A measure and the stain it is of."""
@@ -65,40 +60,6 @@ class Report:
     runs: tuple[Run, ...]
     sections: tuple[str, ...]
     sizes: tuple[int, int]
-
-
-class _Loose(BaseModel):
-    # Reports of later versions may say more.
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-
-class _Settings(_Loose):
-    tile_px: int
-    patch_px: int
-
-
-class _Input(_Loose):
-    provenance_sha256: str = ""
-
-
-class _Section(_Loose):
-    name: str
-
-
-class _Store(_Loose):
-    label: str
-    role: Literal["real", "generated", "control"]
-    url: str
-    brain: dict[str, Any]
-    sections: list[_Section]
-
-
-class _Metrics(_Loose):
-    schema_version: int
-    settings: _Settings
-    inputs: dict[str, _Input]
-    stores: list[_Store]
-    made: dict[str, dict[str, Any]] = {}
 
 
 def find_reports(words: Sequence[str]) -> list[tuple[str, Path]]:
@@ -177,8 +138,8 @@ def _label(before: str, path: Path) -> str:
 
 def read_report(label: str, folder: Path) -> Report:
     """One report; InputError where its files are not those of a report, in one line."""
-    metrics = _metrics(folder / METRICS)
-    values = _values(folder / TABLE)
+    metrics = read_metrics(folder)
+    values = _values(read_rows(folder))
     by_role: dict[str, list[Run]] = {"real": [], "generated": [], "control": []}
     for store in metrics.stores:
         own = {**_distances(store.brain), **values.get(store.label, {})}
@@ -202,7 +163,7 @@ def read_report(label: str, folder: Path) -> Report:
         label=label,
         folder=folder,
         real=real,
-        brain=metrics.inputs.get(real.store, _Input()).provenance_sha256 or url,
+        brain=metrics.provenance_of(real.store) or url,
         url=url,
         runs=tuple(runs),
         sections=tuple(section.name for section in first.sections),
@@ -210,48 +171,11 @@ def read_report(label: str, folder: Path) -> Report:
     )
 
 
-def _metrics(file: Path) -> _Metrics:
-    try:
-        data = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError("report cannot be read", where=file, found=repr(error)) from None
-    version = data.get("schema_version") if isinstance(data, dict) else None
-    if version != SCHEMA_VERSION:
-        raise InputError(
-            "report has another schema version",
-            where=file,
-            expected=SCHEMA_VERSION,
-            found=version,
-            remedy="Make it again with this version of teramind-eval",
-        )
-    try:
-        return _Metrics.model_validate(data)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise InputError("report is damaged", where=file, found=f"{place}: {first['msg']}") from None
-
-
-def _values(file: Path) -> dict[str, dict[Key, Statistic]]:
+def _values(rows: Iterable[dict[str, Any]]) -> dict[str, dict[Key, Statistic]]:
     """Values of whole brains, by store."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        table = pq.read_table(file)
-    except (OSError, pa.ArrowException) as error:
-        raise InputError("report's table cannot be read", where=file, found=repr(error)) from None
-    lacking = [name for name in COLUMNS if name not in table.column_names]
-    if lacking:
-        raise InputError(
-            "report's table lacks columns",
-            where=file,
-            expected=", ".join(COLUMNS),
-            found=f"no {', '.join(lacking)}",
-        )
     out: dict[str, dict[Key, Statistic]] = {}
-    for row in table.select(list(COLUMNS)).to_pylist():
-        if row["section"] == -1:
+    for row in rows:
+        if row["section"] == BRAIN:
             own = out.setdefault(row["store"], {})
             own[row["measure"], row["stain"]] = Statistic(row["mean"], row["sd"], row["n"])
     return out

@@ -1,0 +1,116 @@
+"""A report's numbers read back from its folder, checked against the schema."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from teramind_data.errors import InputError
+from teramind_eval.report.output import METRICS, TABLE
+from teramind_eval.results import SCHEMA_VERSION
+
+#: Columns of `metrics.parquet` that its readers need; a report may have more.
+COLUMNS = ("store", "role", "section", "name", "measure", "stain", "mean", "sd", "n")
+
+#: Value of `section` for the whole brain.
+BRAIN = -1
+
+
+class Loose(BaseModel):
+    """What of a report its readers need."""
+
+    # Reports of later versions may say more.
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class SavedSettings(Loose):
+    """Sizes that it measured with, px."""
+
+    tile_px: int
+    patch_px: int
+
+
+class SavedInput(Loose):
+    """What tells a store from others."""
+
+    provenance_sha256: str = ""
+
+
+class SavedSection(Loose):
+    """A section of a store."""
+
+    name: str
+
+
+class SavedStore(Loose):
+    """A store with its numbers for the whole brain."""
+
+    label: str
+    role: Literal["real", "generated", "control"]
+    url: str
+    brain: dict[str, Any]
+    sections: list[SavedSection]
+
+
+class SavedMetrics(Loose):
+    """`metrics.json`."""
+
+    schema_version: int
+    settings: SavedSettings
+    inputs: dict[str, SavedInput]
+    stores: list[SavedStore]
+    versions: dict[str, str] = {}
+    made: dict[str, dict[str, Any]] = {}
+
+    def provenance_of(self, label: str) -> str:
+        """SHA-256 of the provenance of the store so labelled; empty where the report does not say."""
+        return self.inputs.get(label, SavedInput()).provenance_sha256
+
+
+def read_metrics(folder: Path) -> SavedMetrics:
+    """`metrics.json` of a report; InputError in one line where it is not one of this version."""
+    file = folder / METRICS
+    try:
+        data = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError("report cannot be read", where=file, found=repr(error)) from None
+    version = data.get("schema_version") if isinstance(data, dict) else None
+    if version != SCHEMA_VERSION:
+        raise InputError(
+            "report has another schema version",
+            where=file,
+            expected=SCHEMA_VERSION,
+            found=version,
+            remedy="Make it again with this version of teramind-eval",
+        )
+    try:
+        return SavedMetrics.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise InputError("report is damaged", where=file, found=f"{place}: {first['msg']}") from None
+
+
+def read_rows(folder: Path) -> list[dict[str, Any]]:
+    """Rows of `metrics.parquet` of a report, `COLUMNS` each; InputError in one line where it has others."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    file = folder / TABLE
+    try:
+        table = pq.read_table(file)
+    except (OSError, pa.ArrowException) as error:
+        raise InputError("report's table cannot be read", where=file, found=repr(error)) from None
+    lacking = [name for name in COLUMNS if name not in table.column_names]
+    if lacking:
+        raise InputError(
+            "report's table lacks columns",
+            where=file,
+            expected=", ".join(COLUMNS),
+            found=f"no {', '.join(lacking)}",
+        )
+    rows: list[dict[str, Any]] = table.select(list(COLUMNS)).to_pylist()
+    return rows

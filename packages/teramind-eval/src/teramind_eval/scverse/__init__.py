@@ -1,0 +1,1 @@
+"""Scores as AnnData tables in a store, for scanpy, squidpy and SpatialData."""
