@@ -105,8 +105,8 @@ def _section(
         if not wanted:
             continue
         local = [box.shift(-block.y0, -block.x0) for box in wanted]
-        images = (np.asarray(one.read("morphology", section, block)) for one in (real, other))
-        scores = score_tiles(*images, local)
+        reference = np.asarray(real.read("morphology", section, block))
+        scores = score_tiles(reference, np.asarray(other.read("morphology", section, block)), local)
         corners += [(box.y0, box.x0) for box in wanted]
         kinds = (scores.psnr, scores.ssim, scores.ms_ssim)[: len(_measures(size))]
         values.append(np.concatenate(kinds, axis=1))
