@@ -133,11 +133,12 @@ def test_trends_say_how_attention_follows_expression(metrics: dict[str, Any]) ->
 def test_page_stands_alone(report: Path) -> None:
     page = (report / "report.html").read_text()
     assert not re.search(r"https?://", page), "the page names an address"
-    assert not re.search(r"<(script|link|iframe)\b", page)
+    assert not re.search(r"<(link|iframe)\b|<script[^>]* src", page)
     sources = re.findall(r'(?:src|srcset|href)="([^"]{0,40})', page)
     assert sources
-    assert all(one.startswith(("data:image/png;base64,", "#")) for one in sources)
+    assert all(one.startswith(("data:image/png;base64,", "data:image/webp;base64,", "#")) for one in sources)
     assert "url(" not in page
+    assert "default-src 'none'; img-src data:;" in page
 
 
 def test_page_says_what_matters(report: Path) -> None:
@@ -148,17 +149,45 @@ def test_page_says_what_matters(report: Path) -> None:
     assert "Generated with 15 DDIM steps, seed 3." in page
     assert "teramind-eval report --real" in page
     assert all(
-        f'id="{part}"' in page for part in ("summary", "pictures", "sections", "nuclei", "attention", "made")
+        f'id="{part}"' in page
+        for part in ("summary", "pictures", "sections", "space", "nuclei", "attention", "made")
     )
     assert page.count("<img") == page.count('alt="') > 20
 
 
 def test_every_picture_is_a_file_too(report: Path) -> None:
-    files = sorted(path.name for path in (report / "figures").iterdir())
+    files = sorted(path.name for path in (report / "figures").glob("*.png"))
     page = (report / "report.html").read_text()
-    assert len(files) == len(set(re.findall(r"data:image/png;base64,[^\"]+", page)))
+    # A picture with outlines is two layers on the page, and two files: without and with them.
+    assert len(files) == len(re.findall(r"data:image/(?:png|webp);base64,[^\"]+", page))
     assert all((report / "figures" / name).read_bytes().startswith(b"\x89PNG") for name in files)
-    assert {"psnr_ssim_by_section.png", "psnr_ssim_by_section_dark.png", "zoom1_real.png"} <= set(files)
+    expected = (
+        "psnr_ssim_by_section",
+        "psnr_ssim_by_section_dark",
+        "place1_zoom3_real",
+        "place1_zoom3_real_outlines",
+    )
+    assert {f"{name}.png" for name in expected} <= set(files)
+
+
+def test_figures_have_their_numbers_beside_them(report: Path, metrics: dict[str, Any]) -> None:
+    import pandas as pd
+
+    curves = pd.read_parquet(report / "figures/psnr_ssim_by_section.parquet")
+    curves = curves.set_index(["store", "section", "stain", "measure"])
+    wanted = metrics["by_label"]["noisy"]["sections"][1]["scores"]["image"]["PolyT"]["ssim"]
+    assert curves.loc["noisy", "s1", "PolyT", "ssim"][["mean", "sd", "n"]].to_dict() == wanted
+    shares = pd.read_parquet(report / "figures/nuclei_distributions.parquet")
+    totals = shares.groupby(["measure", "store"])["share"].sum()
+    assert ((totals > 0.9) & (totals < 1.0 + 1e-9)).all()
+    places = pd.read_parquet(report / "figures/places.parquet")
+    assert len(places) == 3 * 3 * 4
+    assert all((report / "figures" / name).is_file() for name in places["file"])
+    assert places.groupby("place")["section"].nunique().eq(1).all()
+    tissue = pd.read_parquet(report / "figures/space_tissue_real.parquet")
+    assert set(tissue["section"]) == {"s0", "s1"}
+    assert tissue["y_um"].max() < CANVAS[0] * 0.432
+    assert set(tissue["z_um"]) == {0.0, 100.0}
 
 
 def test_table_holds_the_same_numbers(report: Path, metrics: dict[str, Any]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -159,6 +159,9 @@ def gather(
 
 def write_into(folder: Path, evidence: Evidence) -> None:
     """Write page, numbers and figures into an empty folder."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     from teramind_eval.report.compose import compose
     from teramind_eval.report.page import render
 
@@ -169,6 +172,9 @@ def write_into(folder: Path, evidence: Evidence) -> None:
     (folder / FIGURES).mkdir()
     for name, png in page.images().items():
         (folder / FIGURES / name).write_bytes(png)
+    for name, table in page.numbers().items():
+        columns = pa.table(table) if isinstance(table, Mapping) else pa.Table.from_pylist(list(table))
+        pq.write_table(columns, folder / FIGURES / f"{name}.parquet")
     (folder / PAGE).write_text(render(page), encoding="utf-8")
 
 

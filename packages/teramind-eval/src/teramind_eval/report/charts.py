@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +18,7 @@ from teramind_eval.report.plots import (
     f1_by_section,
     section_curves,
 )
-from teramind_eval.results import StoreResult
+from teramind_eval.results import SectionScores, StoreResult
 
 _BINS = 24
 
@@ -33,6 +35,7 @@ def curve_charts(stores: Sequence[StoreResult], sizes: Sizes) -> list[Chart]:
             "deviation between tiles. A line above the controls' means that the genes helped to draw "
             "that section.",
             "Line plots of PSNR and SSIM by section position, with bands of one standard deviation",
+            list(_curve_rows(stores)),
         )
     ]
     plot = f1_by_section(stores)
@@ -46,6 +49,7 @@ def curve_charts(stores: Sequence[StoreResult], sizes: Sizes) -> list[Chart]:
                 "precision and recall), by "
                 "section. The real images' line is the most that this way of finding nuclei can reach.",
                 "Line plot of centroid F1 against the truth by section position",
+                list(_match_rows(stores)),
             )
         )
     return charts
@@ -75,8 +79,40 @@ def distribution_charts(
             "nucleus. Upright "
             "lines are the means; a good generated brain covers the real one's shaded shape.",
             "Step histograms of nuclei per patch and of nuclear area for each store",
+            list(_histogram_rows(panels)),
         )
     ]
+
+
+def _curve_rows(stores: Sequence[StoreResult]) -> Iterator[dict[str, Any]]:
+    for store in stores:
+        for section in store.sections:
+            for stain, image in section.scores.image.items():
+                for measure in ("psnr_db", "ssim"):
+                    yield {
+                        **_place(store, section),
+                        "stain": stain,
+                        "measure": measure,
+                        **asdict(getattr(image, measure)),
+                    }
+
+
+def _match_rows(stores: Sequence[StoreResult]) -> Iterator[dict[str, Any]]:
+    for store in stores:
+        for section in store.sections:
+            if section.scores.nuclei.against_truth is not None:
+                yield {**_place(store, section), **asdict(section.scores.nuclei.against_truth)}
+
+
+def _place(store: StoreResult, section: SectionScores) -> dict[str, Any]:
+    return {"store": store.label, "section": section.name, "z_um": section.z_um}
+
+
+def _histogram_rows(panels: Sequence[tuple[str, Sequence[Histogram]]]) -> Iterator[dict[str, Any]]:
+    for title, histograms in panels:
+        for one in histograms:
+            for low, high, share in zip(one.edges, one.edges[1:], one.shares, strict=False):
+                yield {"measure": title, "store": one.label, "from": low, "to": high, "share": share}
 
 
 def _histograms(found: dict[str, IntegerDistribution], scale: float) -> list[Histogram]:

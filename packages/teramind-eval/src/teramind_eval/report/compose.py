@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from teramind_eval.pairs import Compared
 from teramind_eval.report.build import Evidence, command_line, shown_settings
 from teramind_eval.report.charts import curve_charts, distribution_charts
 from teramind_eval.report.page import AttentionPart, Card, Origin, Page
-from teramind_eval.report.panels import montage_panels, stain_panels, zoom_panels
-from teramind_eval.report.pictures import choose_views
+from teramind_eval.report.panels import montage_panels, stain_panels
+from teramind_eval.report.pictures import choose_places
+from teramind_eval.report.places import PLACES, places_of
 from teramind_eval.report.provenance import flattened, sampling, stages
+from teramind_eval.report.stacks import layers_of, points, space_of
 from teramind_eval.report.tables import summary, verdict
 from teramind_eval.report.trend_charts import attention_part
 from teramind_eval.report.trend_shown import Shown
@@ -41,7 +44,12 @@ def compose(evidence: Evidence) -> Page:
     """Everything on the page, drawn."""
     results, stores, sizes = evidence.results, evidence.stores, evidence.sizes
     real = stores[0].brain
-    views = choose_views(real, evidence.config.seed)
+    nuclei = evidence.config.nuclei.build()
+    views = choose_places(real, evidence.config.seed, PLACES)
+    places, where = places_of(stores, views, nuclei)
+    space = layers_of(
+        stores, [one for related in evidence.attention.relations for one in related.maps.sources]
+    )
     run = results.store("generated")[0]
     micrometres = f"{real.pixel_size_um:g} µm"
     return Page(
@@ -57,18 +65,34 @@ def compose(evidence: Evidence) -> Page:
         cards=_cards(results),
         stores=results.stores,
         rows=summary(results, real.stains, sizes.patch),
-        zooms=zoom_panels(stores, views),
-        stains=stain_panels(stores, views, evidence.config.nuclei.build()),
+        places=places,
+        stains=stain_panels(stores, views[0], nuclei),
         montage=montage_panels(stores),
+        space=space_of(space),
         curves=curve_charts(results.stores, sizes),
         distributions=distribution_charts(results.stores, evidence.measured, sizes, real.pixel_size_um),
-        attention=_attention(evidence, views[0].section),
+        attention=_attention(evidence, views[0][0].section),
         origins=_origins(evidence),
         facts=shown_settings(evidence),
         limits=(*((_PHANTOM_LIMIT,) if evidence.config.truth else ()), *_LIMITS),
         command=command_line(evidence.config, sizes),
         notes=_notes(evidence),
+        parts=_parts(stores),
+        tables={
+            "places": where,
+            **{f"space_{one.name}": points(one.sheets, real.sections) for one in space},
+        },
     )
+
+
+def _parts(stores: Sequence[Compared]) -> dict[str, str]:
+    """What part each store plays: the first generated one is what the report is about."""
+    runs = [one.label for one in stores if one.role == "generated"]
+    words = {"real": "measured", "control": "control"}
+    return {
+        one.label: words.get(one.role) or ("this run" if one.label == runs[0] else "other run")
+        for one in stores
+    }
 
 
 def _title(run: StoreResult) -> str:
@@ -160,14 +184,17 @@ def _notes(evidence: Evidence) -> dict[str, str]:
         ),
         "zooms": (
             "DAPI (nuclei) in blue, PolyT (cytoplasm) in amber, every store with the real brain's "
-            "brightness. Section and place are "
-            f"drawn by seed {evidence.config.seed} among places with at least the median number of "
-            f"molecules; nobody picked them."
+            f"brightness. Sections and places are drawn by seed {evidence.config.seed} among places with at "
+            "least the median number of molecules of their section; nobody picked them. A frame is the next closer "
+            "view. Drag over a picture to see more of one brain or of the other."
         ),
         "stains": "Look whether nuclei stand in the same places, at the same size and brightness; the "
         "control shows what chance gives.",
         "montage": "Whole sections through the brain, in their order: anatomy should repeat in the "
         "generated row.",
+        "space": (
+            "The sections where they lie in the brain; left, right and front are those of the sections as stored."
+        ),
         "attention": (
             "While it draws, the model lets every gene look at every other. These maps show how "
             "strongly a pathway's genes look at each other in each place, beside where they are expressed. A map "

@@ -1,18 +1,28 @@
-"""`report.html`: one file that opens from disk. Pictures are data URIs, style is inline, there is no script."""
+"""`report.html`: one file that opens from disk. Pictures are data URIs, style and scripts are inline.
+
+Nothing is loaded, and the page itself forbids it (Content-Security-Policy). Without scripts all pictures and numbers
+are there; with them two pictures can be compared under a slider and the brain can be turned.
+"""
 
 from __future__ import annotations
 
-import base64
-import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import Any
 
-from teramind_eval.report.pictures import Picture
+import numpy as np
+import numpy.typing as npt
+
+from teramind_eval.report.embed import PAGE_BYTES, data_uri, embed, laid_over, png_of
 from teramind_eval.report.plots import Plot
 from teramind_eval.report.tables import Row, Verdict
 from teramind_eval.results import StoreResult
+
+#: Numbers of a figure: rows, or columns by name.
+Table = Sequence[Mapping[str, Any]] | Mapping[str, npt.NDArray[Any]]
+
+_SCRIPTS = ("slider.js", "viewer.js")
 
 
 @dataclass(frozen=True)
@@ -24,11 +34,10 @@ class Shown:
     caption: str
     alt: str
     size: tuple[int, int]
-
-    @property
-    def uri(self) -> str:
-        """The picture as a data URI."""
-        return data_uri(self.png)
+    #: Label of the store it is of; empty where it is of none.
+    store: str = ""
+    #: Lines to lay over it: its own size, transparent.
+    overlay: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -41,14 +50,41 @@ class Panel:
 
 
 @dataclass(frozen=True)
+class Place:
+    """One place at several zooms, each a row of all stores, two of which lie under a slider."""
+
+    title: str
+    note: str
+    zooms: tuple[Panel, ...]
+
+
+@dataclass(frozen=True)
+class Space:
+    """The brain in three dimensions: stills from several sides, and what the viewer needs to turn it.
+
+    Attributes:
+        stills: a row a layer.
+        layers: of the viewer, each all its sections in one picture.
+        geometry: JSON for `viewer.js`.
+        note: how it was drawn.
+    """
+
+    stills: tuple[Panel, ...]
+    layers: tuple[Shown, ...]
+    geometry: dict[str, Any]
+    note: str
+
+
+@dataclass(frozen=True)
 class Chart:
-    """A plot on the page."""
+    """A plot on the page; its numbers, rows of one table, are written beside its PNG."""
 
     name: str
     plot: Plot
     title: str
     note: str
     alt: str
+    numbers: Table = ()
 
     @property
     def light(self) -> str:
@@ -111,9 +147,10 @@ class Page:
     cards: Sequence[Card]
     stores: Sequence[StoreResult]
     rows: Sequence[Row]
-    zooms: Sequence[Panel]
+    places: Sequence[Place]
     stains: Sequence[Panel]
     montage: Sequence[Panel]
+    space: Space
     curves: Sequence[Chart]
     distributions: Sequence[Chart]
     attention: Sequence[AttentionPart]
@@ -122,14 +159,38 @@ class Page:
     limits: Sequence[str]
     command: str
     notes: dict[str, str] = field(default_factory=dict)
+    #: What part each store plays, by label.
+    parts: dict[str, str] = field(default_factory=dict)
+    #: Tables without a plot of their own, by the name of their file in `figures/`.
+    tables: dict[str, Table] = field(default_factory=dict)
+
+    def micrographs(self) -> list[Shown]:
+        """Every picture that is no plot."""
+        panels = (
+            *(zoom for place in self.places for zoom in place.zooms),
+            *self.stains,
+            *self.montage,
+            *self.space.stills,
+        )
+        return [*(one for panel in panels for one in panel.pictures), *self.space.layers]
+
+    def charts(self) -> list[Chart]:
+        """Every plot."""
+        return [*self.curves, *self.distributions, *(one for part in self.attention for one in part.charts)]
+
+    def numbers(self) -> dict[str, Table]:
+        """The numbers of every figure that has any, by the name of its file in `figures/`, without suffix."""
+        charts = {chart.name: chart.numbers for chart in self.charts()}
+        return {name: table for name, table in {**charts, **self.tables}.items() if len(table)}
 
     def images(self) -> dict[str, bytes]:
         """Every picture by the name of its file in `figures/`."""
         out: dict[str, bytes] = {}
-        for panel in (*self.zooms, *self.stains, *self.montage):
-            out |= {one.name: one.png for one in panel.pictures}
-        charts = [*self.curves, *self.distributions, *(one for part in self.attention for one in part.charts)]
-        for chart in charts:
+        for one in self.micrographs():
+            out[one.name] = one.png
+            if one.overlay is not None:
+                out[one.name.replace(".png", "_outlines.png")] = laid_over(one.png, one.overlay)
+        for chart in self.charts():
             out[f"{chart.name}.png"] = chart.plot.light
             out[f"{chart.name}_dark.png"] = chart.plot.dark
         return out
@@ -144,20 +205,20 @@ def render(page: Page) -> str:
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     template = environment.from_string(room.joinpath("template.html.j2").read_text(encoding="utf-8"))
-    style = room.joinpath("style.css").read_text(encoding="utf-8")
-    values: dict[str, Any] = {"page": page, "style": style}
+    texts = {name: room.joinpath(name).read_text(encoding="utf-8") for name in ("style.css", *_SCRIPTS)}
+    charts = sum(len(uri) for chart in page.charts() for uri in (chart.light, chart.dark))
+    pictures = embed([(one.name, one.png) for one in page.micrographs()], PAGE_BYTES - charts)
+    values: dict[str, Any] = {
+        "page": page,
+        "style": texts["style.css"],
+        "scripts": [texts[name] for name in _SCRIPTS],
+        "pictures": pictures,
+        "overlays": {one.name: data_uri(one.overlay) for one in page.micrographs() if one.overlay},
+    }
     return template.render(**values)
 
 
-def data_uri(png: bytes) -> str:
-    """PNG bytes as a data URI."""
-    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
-
-
-def shown(picture: Picture, name: str, caption: str, alt: str) -> Shown:
-    """A picture array as PNG."""
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, format="PNG")
-    return Shown(f"{name}.png", buffer.getvalue(), caption, alt, (picture.shape[1], picture.shape[0]))
+def shown(picture: npt.NDArray[np.uint8], name: str, caption: str, alt: str, store: str = "") -> Shown:
+    """A picture array, `(y, x, 3)` or with alpha `(y, x, 4)`, as PNG."""
+    size = (picture.shape[1], picture.shape[0])
+    return Shown(f"{name}.png", png_of(picture), caption, alt, size, store)

@@ -1,4 +1,4 @@
-"""The rows of micrographs on the page: three zooms, stains with nuclei, and the section montage."""
+"""Rows of micrographs on the page: single stains, nuclei found, and the section montage."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from teramind_eval.report.pictures import (
     blocks_of,
     composite,
     enlarge,
-    framed,
     nuclei_in_view,
     outlined,
     read_view,
@@ -29,29 +28,7 @@ from teramind_eval.report.pictures import (
 
 _ENLARGED = 512
 _MONTAGE_WIDTH = 300
-_MONTAGE_MOST = 8
-
-
-def zoom_panels(stores: Sequence[Compared], views: Sequence[View]) -> list[Panel]:
-    """Composites of all stores at each zoom, the next closer place framed."""
-    real = stores[0].brain
-    stretch = stretch_of(read_view(real, views[0].section, views[0].box))
-    panels = []
-    for index, view in enumerate(views):
-        inner = views[index + 1].box if index + 1 < len(views) else None
-        pictures = []
-        for one in stores:
-            pixels = read_view(one.brain, view.section, view.box)
-            drawn = enlarge(composite(pixels, one.brain.stains, stretch), _ENLARGED)
-            if inner is not None:
-                drawn = framed(drawn, view.box, inner)
-            pictures.append(_shown(drawn, one, view, f"zoom{index + 1}"))
-        name = real.sections[view.section].name
-        note = f"Section {name}, y {view.box.y0}–{view.box.y1} px, x {view.box.x0}–{view.box.x1} px."
-        if inner is not None:
-            note += " The frame is the next picture down."
-        panels.append(Panel(view.name, note, tuple(pictures)))
-    return panels
+_MONTAGE_MOST = 24
 
 
 def stain_panels(stores: Sequence[Compared], views: Sequence[View], settings: NucleiSettings) -> list[Panel]:
@@ -93,7 +70,7 @@ def _tinted(picture: Picture) -> Picture:
 
 
 def montage_panels(stores: Sequence[Compared]) -> list[Panel]:
-    """Whole sections through the brain, each store a row; at most eight, evenly spaced."""
+    """Whole sections through the brain, each store a row; at most 24, evenly spaced."""
     real = stores[0].brain
     count = len(real.sections)
     picked = sorted(set(np.linspace(0, count - 1, min(count, _MONTAGE_MOST)).round().astype(int).tolist()))
@@ -108,7 +85,7 @@ def montage_panels(stores: Sequence[Compared]) -> list[Panel]:
             place = real.sections[section]
             caption = f"{place.name}, z {place.z_um:g} µm"
             drawn = composite(pixels, one.brain.stains, stretch)
-            name = f"montage_{_slug(one.label)}_{section:03d}"
+            name = f"montage_{slug(one.label)}_{section:03d}"
             pictures.append(shown(drawn, name, caption, f"{one.label}, section {place.name}, DAPI and PolyT"))
         panels.append(Panel(one.label[:1].upper() + one.label[1:], "", tuple(pictures)))
     return panels
@@ -117,8 +94,9 @@ def montage_panels(stores: Sequence[Compared]) -> list[Panel]:
 def _shown(drawn: Picture, one: Compared, view: View, name: str, more: str = "") -> Shown:
     picture, bar = scale_bar(drawn, view.box.width * one.brain.pixel_size_um)
     alt = f"{one.label}: {view.name.lower()}, {view.box.width} by {view.box.height} pixels{more}"
-    return shown(picture, f"{name}_{_slug(one.label)}", f"{one.label}{more} (bar {bar})", alt)
+    return shown(picture, f"{name}_{slug(one.label)}", f"{one.label}{more} (bar {bar})", alt)
 
 
-def _slug(label: str) -> str:
+def slug(label: str) -> str:
+    """A label as part of a file's name."""
     return "".join(letter if letter.isalnum() else "_" for letter in label.lower())

@@ -20,7 +20,7 @@ from teramind_eval.morphometry.segment import (
     section_threshold,
     segment_block,
 )
-from teramind_eval.pairs import read_stain, tissue_blocks, tissue_boxes
+from teramind_eval.pairs import read_stain, tissue_blocks
 
 if TYPE_CHECKING:
     from teramind_eval.part import Part
@@ -55,36 +55,59 @@ class Stretch:
 
 
 def choose_views(real: Part, seed: int) -> tuple[View, ...]:
-    """Three nested places: a whole section, a part of it, and single nuclei.
+    """The first place that `choose_places` gives."""
+    return choose_places(real, seed, 1)[0]
 
-    Rule: the section is drawn by `seed`. The closest view is drawn among all squares (an eighth to a quarter of the
-    canvas, at most 512 px) that lie in the inner canvas and hold at least the median number of molecules; the
-    middle one surrounds it. Nobody picks by hand.
+
+def choose_places(real: Part, seed: int, count: int) -> list[tuple[View, ...]]:
+    """Places that are shown, each as three nested views: a whole section, a part of it, and single nuclei.
+
+    Rule: sections are drawn by `seed`, none twice while there are others. In each the closest view is drawn among all
+    squares (an eighth to a quarter of the canvas, at most 512 px) that lie in the inner canvas and hold at least the
+    median number of molecules; the middle one surrounds it. Nobody picks by hand.
     """
-    rng = np.random.default_rng([seed, 0x5EC7])
-    section = int(rng.integers(len(real.sections)))
     height, width = real.canvas
     short = min(height, width)
     near = max(16, min(512, short // 4) // 16 * 16)
     middle = max(near, min(short, round((near * short) ** 0.5) // 16 * 16))
-    whole = Box(0, height, 0, width)
-    boxes, counts = [], []
-    for band in tiles(whole, (near, width)):
-        for box in tissue_boxes(real, section, band, near):
-            if box.shape == (near, near):
-                boxes.append(box)
-                counts.append(len(real.molecules.read(section, box)[0]))
-    if boxes:
-        rich = [box for box, count in zip(boxes, counts, strict=True) if count >= np.median(counts)]
-        closest = rich[int(rng.integers(len(rich)))]
-    else:
-        closest = _square(height // 2, width // 2, near, real.canvas)
-    centre = (closest.y0 + closest.y1) // 2, (closest.x0 + closest.x1) // 2
-    return (
-        View("Whole section", section, whole),
-        View("Region", section, _square(*centre, middle, real.canvas)),
-        View("Nuclei", section, closest),
-    )
+    places: list[tuple[View, ...]] = []
+    drawn: list[int] = []
+    for place in range(count):
+        rng = np.random.default_rng([seed, 0x5EC7] if place == 0 else [seed, 0x5EC7, place])
+        free = sorted(set(range(len(real.sections))).difference(drawn)) or list(range(len(real.sections)))
+        section = free[int(rng.integers(len(free)))]
+        drawn.append(section)
+        rich = _rich_squares(real, section, near)
+        closest = (
+            rich[int(rng.integers(len(rich)))]
+            if rich
+            else _square(height // 2, width // 2, near, real.canvas)
+        )
+        centre = (closest.y0 + closest.y1) // 2, (closest.x0 + closest.x1) // 2
+        places.append(
+            (
+                View("Whole section", section, Box(0, height, 0, width)),
+                View("Region", section, _square(*centre, middle, real.canvas)),
+                View("Nuclei", section, closest),
+            )
+        )
+    return places
+
+
+def _rich_squares(real: Part, section: int, edge: int) -> list[Box]:
+    """Whole squares of a section that hold at least the median number of molecules of those that hold any."""
+    boxes: list[Box] = []
+    counts: list[int] = []
+    for band in tiles(
+        Box(0, real.canvas[0] // edge * edge, 0, real.canvas[1] // edge * edge), (edge, real.canvas[1])
+    ):
+        _, x, _ = real.molecules.read(section, band)
+        columns = np.bincount(np.asarray(x, np.int64) // edge, minlength=band.width // edge)
+        for square, n in zip(tiles(band, edge), columns.tolist(), strict=True):
+            if n:
+                boxes.append(square)
+                counts.append(n)
+    return [box for box, n in zip(boxes, counts, strict=True) if n >= np.median(counts)]
 
 
 def _square(y: int, x: int, edge: int, canvas: tuple[int, int]) -> Box:
@@ -150,14 +173,18 @@ def enlarge(picture: Picture, width: int) -> Picture:
 
 def outlined(picture: Picture, labels: LabelImage) -> Picture:
     """Picture with the rims of the labels drawn over it; labels are enlarged to the picture's size."""
+    out = picture.copy()
+    out[rims(labels, picture.shape[:2])] = OUTLINE
+    return out
+
+
+def rims(labels: LabelImage, shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
+    """Rims of the labels, enlarged to a picture of `shape`."""
     from skimage.segmentation import find_boundaries
 
-    rows = np.arange(picture.shape[0]) * labels.shape[0] // picture.shape[0]
-    columns = np.arange(picture.shape[1]) * labels.shape[1] // picture.shape[1]
-    rims = find_boundaries(_rounded(labels[rows][:, columns]), mode="thick")
-    out = picture.copy()
-    out[rims] = OUTLINE
-    return out
+    rows = np.arange(shape[0]) * labels.shape[0] // shape[0]
+    columns = np.arange(shape[1]) * labels.shape[1] // shape[1]
+    return np.asarray(find_boundaries(_rounded(labels[rows][:, columns]), mode="thick"), dtype=bool)
 
 
 def _rounded(labels: LabelImage) -> LabelImage:

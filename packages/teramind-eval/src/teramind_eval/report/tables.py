@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
-from teramind_eval.results import TOGETHER, Results, Scores, Statistic, StoreResult
+from teramind_eval.results import SINGLE, TOGETHER, Results, Scores, Statistic, StoreResult
 
 Mark = Literal["better", "worse", "equal", ""]
 
@@ -230,15 +230,15 @@ def verdict(results: Results) -> Verdict:
         rivals = [one.mean for one in theirs if one is not None and one.mean is not None]
         good = mine is not None and mine.mean is not None and bool(rivals) and mine.mean > max(rivals)
         (won if good else lost).append(name)
+    name = "The generated brain" if run.label == SINGLE else run.label[:1].upper() + run.label[1:]
     names = _listed([one.label for one in controls])
     if not lost:
         return Verdict(
             True,
-            f"The {run.label} brain beats {names} in {_listed(won)}: its genes tell the model where "
-            f"things are.",
+            f"{name} beats {names} in {_listed(won)}: its genes tell the model where things are.",
         )
     beaten = f" It wins in {_listed(won)}." if won else ""
-    return Verdict(False, f"The {run.label} brain does not beat {names} in {_listed(lost)}.{beaten}")
+    return Verdict(False, f"{name} does not beat {names} in {_listed(lost)}.{beaten}")
 
 
 def _listed(words: Sequence[str]) -> str:

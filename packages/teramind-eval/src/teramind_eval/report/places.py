@@ -1,0 +1,106 @@
+"""Places of the brain at three zooms, every store beside the real one, with the nuclei found there as lines."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from teramind_eval.evaluate import NUCLEAR_STAIN
+from teramind_eval.morphometry.segment import NucleiSettings
+from teramind_eval.pairs import Compared
+from teramind_eval.report.embed import lines_png
+from teramind_eval.report.page import Panel, Place, Shown, shown
+from teramind_eval.report.panels import slug
+from teramind_eval.report.pictures import (
+    OUTLINE,
+    Stretch,
+    View,
+    blocks_of,
+    composite,
+    enlarge,
+    framed,
+    nuclei_in_view,
+    read_view,
+    rims,
+    scale_bar,
+    stretch_of,
+)
+
+#: How many places are shown.
+PLACES = 3
+
+_ENLARGED = 640
+
+#: Nuclei are outlined in views up to this wide: in wider ones lines would hide them.
+_OUTLINED_PX = 1536
+
+
+def places_of(
+    stores: Sequence[Compared], places: Sequence[tuple[View, ...]], settings: NucleiSettings
+) -> tuple[list[Place], list[dict[str, Any]]]:
+    """Places for the page, and a table of where each picture is, with the nuclei outlined in it."""
+    real = stores[0].brain
+    out, table = [], []
+    for number, views in enumerate(places, start=1):
+        section = views[0].section
+        stretch = stretch_of(read_view(real, section, views[0].box))
+        blocks = blocks_of(real, section, settings)
+        zooms = []
+        for index, view in enumerate(views):
+            inner = views[index + 1] if index + 1 < len(views) else None
+            pictures = []
+            for one in stores:
+                name = f"place{number}_zoom{index + 1}_{slug(one.label)}"
+                picture, bar = _picture(one, view, inner, stretch, name)
+                count = None
+                if max(view.box.shape) <= _OUTLINED_PX:
+                    labels = nuclei_in_view(one.brain, view, settings, NUCLEAR_STAIN, blocks)
+                    count = int(np.count_nonzero(np.unique(labels)))
+                    picture = _outlined(picture, labels, count)
+                pictures.append(picture)
+                table.append(_row(picture, one, view, number, count))
+            box = view.box
+            note = f"y {box.y0}–{box.y1}, x {box.x0}–{box.x1} px; bar {bar}"
+            zooms.append(Panel(view.name, note, tuple(pictures)))
+        name = real.sections[section].name
+        note = f"section {name}, z {real.sections[section].z_um:g} µm"
+        out.append(Place(f"Place {number}", note, tuple(zooms)))
+    return out, table
+
+
+def _picture(one: Compared, view: View, inner: View | None, stretch: Stretch, name: str) -> tuple[Shown, str]:
+    """The picture, and how long its scale bar is."""
+    pixels = read_view(one.brain, view.section, view.box)
+    drawn = enlarge(composite(pixels, one.brain.stains, stretch), _ENLARGED)
+    if inner is not None:
+        drawn = framed(drawn, view.box, inner.box)
+    drawn, bar = scale_bar(drawn, view.box.width * one.brain.pixel_size_um)
+    alt = f"{one.label}: {view.name.lower()}, {view.box.width} by {view.box.height} pixels"
+    return shown(drawn, name, one.label, alt, one.label), bar
+
+
+def _outlined(picture: Shown, labels: npt.NDArray[np.int32], count: int) -> Shown:
+    lines = lines_png(rims(labels, (picture.size[1], picture.size[0])), OUTLINE)
+    return replace(picture, caption=f"{picture.caption}, {count} nuclei", overlay=lines)
+
+
+def _row(picture: Shown, one: Compared, view: View, place: int, nuclei: int | None) -> dict[str, Any]:
+    section, box = one.brain.sections[view.section], view.box
+    return {
+        "file": picture.name,
+        "store": one.label,
+        "place": place,
+        "view": view.name,
+        "section": section.name,
+        "z_um": section.z_um,
+        "y0_px": box.y0,
+        "y1_px": box.y1,
+        "x0_px": box.x0,
+        "x1_px": box.x1,
+        "pixel_size_um": one.brain.pixel_size_um,
+        "nuclei": nuclei,
+    }
