@@ -17,6 +17,8 @@ import pytest
 import typer
 
 LIMIT_S = 0.5
+TYPER_S = 0.28
+"""What Typer alone takes to load (it brings pydantic) on the machine for which the limit was set."""
 ATTEMPTS = 8  # the best counts: a core shared with another hyperthread counts more seconds for the same work
 PROGRAMS = {
     "teramind-data": "teramind_data.cli",
@@ -58,6 +60,13 @@ def run_help(words: tuple[str, ...]) -> tuple[subprocess.CompletedProcess[str], 
     return done, cpu_of_children() - start
 
 
+def typer_alone() -> float:
+    """CPU seconds that loading Typer takes now, nothing of ours."""
+    start = cpu_of_children()
+    subprocess.run([sys.executable, "-c", "import typer.main, pydantic; pydantic.TypeAdapter"], check=True)
+    return cpu_of_children() - start
+
+
 def cpu_of_children() -> float:
     """CPU seconds of all processes that this one has waited for."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -82,15 +91,20 @@ def test_the_main_job_is_there() -> None:
 def test_help_is_quick_and_has_an_example(words: tuple[str, ...], leaf: bool) -> None:
     # Best of some attempts: the first may compile modules, or read them from a cold disk.
     times: list[float] = []
+    limit = LIMIT_S
     for _ in range(ATTEMPTS):
         done, seconds = run_help(words)
         times.append(seconds)
-        if seconds < LIMIT_S:
+        if seconds < limit:
             break
+        # A slower core, or one that works for others too, is slower with Typer alone as well.
+        limit = LIMIT_S * max(1.0, typer_alone() / TYPER_S)
     assert done.returncode == 0, done.stderr
     assert "Usage:" in done.stdout
     if leaf:
         assert "Example" in done.stdout
         example = " ".join(done.stdout.partition("Example")[2].split())  # however the lines were broken
         assert " ".join(words) in example, "the example does not show this command"
-    assert min(times) < LIMIT_S, f"--help took {min(times):.2f} CPU s at best of {len(times)}"
+    assert min(times) < limit, (
+        f"--help took {min(times):.2f} CPU s at best of {len(times)}, {limit:.2f} allowed"
+    )
