@@ -38,7 +38,11 @@ def _scores(psnr: float | None, nuclei: float, distance: float | None = None) ->
     image = (
         {}
         if psnr is None
-        else {"together": ImageScores(Statistic(psnr, 2.0, 40), Statistic(psnr / 40, 0.1, 40))}
+        else {
+            "together": ImageScores(
+                Statistic(psnr, 2.0, 40), Statistic(psnr / 40, 0.1, 40), Statistic(None, None, 0)
+            )
+        }
     )
     one = Statistic(nuclei, 1.5, 40)
     to_real = None if distance is None else Distances(distance, distance / 10)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from teramind_data.errors import InputError
 from teramind_eval.morphometry.segment import NucleiSettings
 from teramind_eval.results import SINGLE
+
+if TYPE_CHECKING:
+    from teramind_eval.sections import Workers
 
 
 class NucleiConfig(BaseModel):
@@ -35,6 +38,7 @@ class ReportConfig(BaseModel):
     """One report: which stores, with what sizes, where to.
 
     `generated` are runs by label, the first the one that the report is about; a single store is called `generated`.
+    `inception` names a file of weights, or "cache"; without it FID, sFID and KID are not measured.
     `tile_px` and `patch_px` None mean 256 and 1024 px, less on a small canvas. `seam_px` and `window` are the tiles and
     the sections of a window of stores that do not say in what pieces they were made.
     """
@@ -52,6 +56,10 @@ class ReportConfig(BaseModel):
     window: int | None = Field(None, ge=1)
     seed: int = Field(0, ge=0)
     nuclei: NucleiConfig = NucleiConfig()
+    inception: str | None = None
+    inception_sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$")
+    workers: int = Field(1, ge=1)
+    scheduler: str | None = None
     incomplete: bool = False
     overwrite: bool = False
 
@@ -87,7 +95,14 @@ class ReportConfig(BaseModel):
 
     def measured(self) -> dict[str, Any]:
         """The settings that decide the numbers and pictures: all but where to write and whether to replace."""
-        return self.model_dump(exclude={"out", "overwrite", "real", "generated", "controls", "truth"})
+        inputs = {"real", "generated", "controls", "truth", "inception", "inception_sha256"}
+        return self.model_dump(exclude=inputs | {"out", "overwrite", "workers", "scheduler"})
+
+    def run_on(self) -> Workers:
+        """Where sections are measured; the numbers are the same everywhere."""
+        from teramind_eval.sections import Workers
+
+        return Workers(self.workers, self.scheduler)
 
 
 def report_config(**values: Any) -> ReportConfig:

@@ -1,29 +1,29 @@
-"""Measure stores against the real one: every section once, block by block, sums merged at the end.
+"""Measure stores against the real one: sums of a section of every store, and the numbers that follow from sums.
 
 Nothing larger than a block of pixels is held of any store; what grows with a section is its table of nuclei. Sections
-are independent of each other, so they can be spread over workers.
+are independent of each other; `sections` goes through them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from teramind_data.geometry import Box, tiles
-from teramind_eval.metrics.accumulate import Moments
-from teramind_eval.metrics.image import WINDOW, score_tiles
+from teramind_eval.likeness import ByStain, ImageSums, measure_tiles
+from teramind_eval.metrics.distribution import Distribution, Extractor, FeatureSums, Reference
 from teramind_eval.morphometry.compare import Match, match_centroids
 from teramind_eval.morphometry.measure import Morphometry, measure
 from teramind_eval.morphometry.segment import Nuclei, NucleiSettings, find_nuclei
-from teramind_eval.morphometry.truth import TruthCells, read_truth
+from teramind_eval.morphometry.truth import read_truth
 from teramind_eval.pairs import Compared, read_stain, tissue_blocks, tissue_boxes
 from teramind_eval.results import (
-    TOGETHER,
     Distances,
+    DistributionScores,
     ImageScores,
     MatchScores,
     NucleiScores,
@@ -38,10 +38,13 @@ if TYPE_CHECKING:
 
 NUCLEAR_STAIN = "DAPI"
 
+#: Features of the tiles of all stores: by label, then by stain grouping.
+Features = dict[str, dict[str, FeatureSums]]
+
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """Edges in pixels: `tile` for PSNR and SSIM, `patch` for nuclei counts."""
+    """Edges in pixels: `tile` for image scores, `patch` for nuclei counts."""
 
     tile: int
     patch: int
@@ -53,26 +56,54 @@ class Sizes:
         fit = 1 << max(0, (short // 8).bit_length() - 1)
         return cls(tile or min(256, max(16, fit)), patch or min(1024, max(32, 2 * fit)))
 
-    def block(self, most: int = 2048) -> int:
-        """Edge of the blocks that are read at a time: whole tiles, at least one, near `most` px."""
-        return max(1, most // self.tile) * self.tile
+
+class Opens(Protocol):
+    """Something small that can be sent to a worker and opened there."""
+
+    def open(self) -> Extractor:
+        """What makes features of tiles."""
+        ...
+
+    def __hash__(self) -> int:
+        """Equal ones open the same."""
+        ...
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is measured, and how: all that a worker needs.
+
+    Attributes:
+        stores: the real one first.
+        sizes: of tiles and patches.
+        nuclei: how they are found.
+        truth: a phantom's cell tables.
+        inception: opens what makes features for FID, sFID and KID; not measured without.
+        seed: decides which tiles KID draws.
+    """
+
+    stores: tuple[Compared, ...]
+    sizes: Sizes
+    nuclei: NucleiSettings
+    truth: Path | None = None
+    inception: Opens | None = None
+    seed: int = 0
 
 
 @dataclass(frozen=True)
 class Raw:
-    """Mergeable sums of one store: moments by stain, morphometry, matches."""
+    """Mergeable sums of one store, but for `distribution`: distances of a section do not add up to those of a brain."""
 
-    psnr: dict[str, Moments] = field(default_factory=dict)
-    ssim: dict[str, Moments] = field(default_factory=dict)
+    image: ImageSums = field(default_factory=ImageSums)
     morphometry: Morphometry = field(default_factory=Morphometry.empty)
     against_truth: Match | None = None
     against_real: Match | None = None
+    distribution: dict[str, Distribution] = field(default_factory=dict)
 
     def merge(self, other: Raw) -> Raw:
         """Sums of both."""
         return Raw(
-            _merge_maps(self.psnr, other.psnr),
-            _merge_maps(self.ssim, other.ssim),
+            self.image.merge(other.image),
             self.morphometry.merge(other.morphometry),
             _merge_matches(self.against_truth, other.against_truth),
             _merge_matches(self.against_real, other.against_real),
@@ -81,46 +112,28 @@ class Raw:
 
 @dataclass(frozen=True)
 class Measured:
-    """Sums of all stores: by label, one entry a section."""
+    """Sums of all stores by label: one entry a section, and distances of the brain's features by stain grouping."""
 
     by_store: dict[str, tuple[Raw, ...]]
+    distribution: dict[str, dict[str, Distribution]] = field(default_factory=dict)
 
     def brain(self, label: str) -> Raw:
         """Sums of all sections of a store."""
         total = Raw()
         for one in self.by_store[label]:
             total = total.merge(one)
-        return total
+        return replace(total, distribution=self.distribution.get(label, {}))
 
 
-def measure_brains(
-    stores: Sequence[Compared],
-    sizes: Sizes,
-    nuclei: NucleiSettings,
-    truth: Path | None = None,
-    done: Callable[[], object] | None = None,
-) -> Measured:
-    """Measure all sections of all stores; the first store is the real one.
-
-    `done` is called after each section.
-    """
+def measure_section(task: Task, section: int, extractor: Extractor | None) -> tuple[dict[str, Raw], Features]:
+    """Sums of one section of every store by label, and of the features of its tiles."""
+    stores, sizes, settings = task.stores, task.sizes, task.nuclei
     real = stores[0].brain
-    found: dict[str, list[Raw]] = {one.label: [] for one in stores}
-    for section in real.sections:
-        cells = read_truth(truth, section.name, real.canvas) if truth is not None else None
-        for label, raw in measure_section(stores, section.index, sizes, nuclei, cells).items():
-            found[label].append(raw)
-        if done is not None:
-            done()
-    return Measured({label: tuple(raws) for label, raws in found.items()})
-
-
-def measure_section(
-    stores: Sequence[Compared], section: int, sizes: Sizes, settings: NucleiSettings, truth: TruthCells | None
-) -> dict[str, Raw]:
-    """Sums of one section of every store, by label; the first store is the real one."""
-    real = stores[0].brain
-    images = _image_scores(stores, section, sizes)
+    name = real.sections[section].name
+    truth = read_truth(task.truth, name, real.canvas) if task.truth is not None else None
+    likeness = measure_tiles(stores, section, sizes.tile, extractor, task.seed)
+    features = {label: one.features for label, one in likeness.items()}
+    far = distances(features, stores)
     canvas = Box(0, real.canvas[0], 0, real.canvas[1])
     patches = [
         patch
@@ -133,15 +146,14 @@ def measure_section(
     for one in stores:
         nuclei = section_nuclei(one.brain, section, settings, blocks)
         reference = nuclei if reference is None else reference
-        psnr, ssim = images.get(one.label, ({}, {}))
         out[one.label] = Raw(
-            psnr,
-            ssim,
+            likeness[one.label].image,
             measure(nuclei, patches),
             None if truth is None else match_centroids(truth.centroids, truth.radius_px, nuclei.centroids),
             None if nuclei is reference else _match_nuclei(reference, nuclei),
+            far[one.label],
         )
-    return out
+    return out, features
 
 
 def section_nuclei(
@@ -157,29 +169,14 @@ def section_nuclei(
     )
 
 
-def _image_scores(
-    stores: Sequence[Compared], section: int, sizes: Sizes
-) -> dict[str, tuple[dict[str, Moments], dict[str, Moments]]]:
-    real, others = stores[0].brain, stores[1:]
-    names = (*real.stains, TOGETHER)
-    sums: dict[str, tuple[dict[str, Moments], dict[str, Moments]]] = {
-        one.label: ({name: Moments() for name in names}, {name: Moments() for name in names})
-        for one in others
-    }
-    for block in tiles(Box(0, real.canvas[0], 0, real.canvas[1]), sizes.block()):
-        wanted = [
-            tile for tile in tissue_boxes(real, section, block, sizes.tile) if min(tile.shape) >= WINDOW
-        ]
-        if not wanted:
-            continue
-        local = [tile.shift(-block.y0, -block.x0) for tile in wanted]
-        reference = np.asarray(real.read("morphology", section, block))
-        for one in others:
-            scores = score_tiles(reference, np.asarray(one.brain.read("morphology", section, block)), local)
-            for values, into in zip((scores.psnr, scores.ssim), sums[one.label], strict=True):
-                for column, name in enumerate(names):
-                    into[name] = into[name].merge(Moments.of(values[:, column]))
-    return sums
+def distances(features: Features, stores: Sequence[Compared]) -> dict[str, dict[str, Distribution]]:
+    """How far the features of each store lie from the real one's, by label and stain grouping."""
+    out: dict[str, dict[str, Distribution]] = {one.label: {} for one in stores}
+    for grouping, sums in features.get(stores[0].label, {}).items():
+        reference = Reference(sums)
+        for one in stores[1:]:
+            out[one.label][grouping] = reference.compare(features[one.label][grouping])
+    return out
 
 
 def _match_nuclei(reference: Nuclei, found: Nuclei) -> Match:
@@ -201,15 +198,13 @@ def store_results(stores: Sequence[Compared], measured: Measured) -> tuple[Store
             for place, raw, base in zip(real.brain.sections, raws, reference, strict=True)
         )
         base = None if one is real else measured.brain(real.label)
-        brain = _scores(measured.brain(one.label), base, pixel_area)
+        total = measured.brain(one.label)
+        brain = replace(_scores(total, base, pixel_area), regions=_region_scores(total.image, real.brain))
         out.append(StoreResult(one.label, one.role, str(one.brain.url), brain, sections))
     return tuple(out)
 
 
 def _scores(raw: Raw, real: Raw | None, pixel_area: float) -> Scores:
-    image = {
-        name: ImageScores(Statistic.of(raw.psnr[name]), Statistic.of(raw.ssim[name])) for name in raw.psnr
-    }
     counts, areas = raw.morphometry.per_patch, raw.morphometry.area_px
     to_real: tuple[Distances | None, Distances | None] = (None, None)
     if real is not None:
@@ -227,12 +222,20 @@ def _scores(raw: Raw, real: Raw | None, pixel_area: float) -> Scores:
         against_truth=None if raw.against_truth is None else MatchScores.of(raw.against_truth),
         against_real=None if raw.against_real is None else MatchScores.of(raw.against_real),
     )
-    return Scores(image, nuclei)
+    far = {name: DistributionScores.of(one) for name, one in raw.distribution.items()}
+    return Scores(_image_scores(raw.image.measures), nuclei, distribution=far)
 
 
-def _merge_maps(mine: dict[str, Moments], theirs: dict[str, Moments]) -> dict[str, Moments]:
-    names = (*mine, *(name for name in theirs if name not in mine))
-    return {name: mine.get(name, Moments()).merge(theirs.get(name, Moments())) for name in names}
+def _image_scores(measures: Mapping[str, ByStain]) -> dict[str, ImageScores]:
+    return {stain: ImageScores.of(measures, stain) for stain in measures.get("psnr", {})}
+
+
+def _region_scores(image: ImageSums, real: Part) -> dict[str, dict[str, ImageScores]]:
+    names = real.brain.region_names
+    return {
+        names.get(label, f"region {label}"): _image_scores(measures)
+        for label, measures in sorted(image.regions.items())
+    }
 
 
 def _merge_matches(mine: Match | None, theirs: Match | None) -> Match | None:

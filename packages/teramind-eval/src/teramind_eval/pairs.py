@@ -7,11 +7,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from teramind_data.errors import InputError, StoreError
-from teramind_data.geometry import Box, tiles
+from teramind_data.geometry import BIN_PX, Box, tiles
+from teramind_eval.metrics.distribution import FEW
 from teramind_eval.part import Part
-from teramind_eval.results import Role
+from teramind_eval.results import Role, StoreResult
 
 #: Pixel sizes that differ by less (relative) are the same number written differently.
 _PIXEL_TOLERANCE = 1e-6
@@ -172,6 +174,22 @@ def tissue_blocks(brain: Part, section: int, size: int) -> list[Box]:
     return [block for block in tiles(canvas, size) if len(brain.molecules.read(section, block)[0])]
 
 
+def regions_of_tiles(brain: Part, section: int, boxes: Sequence[Box]) -> npt.NDArray[np.uint16]:
+    """`(t,)` the label of the annotation that most of each tile has; 0 only where it has no other.
+
+    All 0 where the brain has no annotation. A bin that a tile cuts counts whole.
+    """
+    out = np.zeros(len(boxes), np.uint16)
+    if "regions" not in brain.brain.labels:
+        return out
+    for index, box in enumerate(boxes):
+        labels = brain.read("regions", section, box.cover(BIN_PX).coarsen(BIN_PX))
+        counts = np.bincount(np.asarray(labels).ravel(), minlength=2)
+        if counts[1:].any():
+            out[index] = 1 + np.argmax(counts[1:])
+    return out
+
+
 def warn_about(real: Part, others: Sequence[Compared]) -> list[str]:
     """What a reader must know before believing the numbers: incomplete stores, other panels, other seeds."""
     found = []
@@ -197,6 +215,18 @@ def warn_about(real: Part, others: Sequence[Compared]) -> list[str]:
         if all(differing):
             found += differing[0]
     return found
+
+
+def warn_of_few(scores: Sequence[StoreResult]) -> list[str]:
+    """That FID and sFID rest on too few tiles, where they do."""
+    counts = [far.n for one in scores for far in one.brain.distribution.values()]
+    if not counts or min(counts) >= FEW:
+        return []
+    return [
+        f"FID and sFID rest on {min(counts):,} tiles a store. Under {FEW:,}, the number of features, covariances lack "
+        "directions and the distances come out too large, the more so in single sections: compare stores by KID, which "
+        "has no such bias, and take FID and sFID only beside those of a control of as many tiles."
+    ]
 
 
 def _atlas_warning(real: Part, other: Compared) -> list[str]:

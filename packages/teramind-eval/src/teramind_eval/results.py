@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from teramind_eval.attention.scores import AgreementScores, BeyondScores, TrendScores
 from teramind_eval.metrics.accumulate import IntegerDistribution, Moments
+from teramind_eval.metrics.distribution import Distribution
 from teramind_eval.morphometry.compare import Match
 
 SCHEMA_VERSION = 1
@@ -44,10 +45,37 @@ class Statistic:
 
 @dataclass(frozen=True, slots=True)
 class ImageScores:
-    """Likeness of a store's images to the real ones over tissue tiles, for one stain or all together."""
+    """Likeness of a store's images to the real ones over tissue tiles, for one stain or all together.
+
+    `ms_ssim` has n = 0 where all tiles are smaller than `metrics.image.MS_SMALLEST`.
+    """
 
     psnr_db: Statistic
     ssim: Statistic
+    ms_ssim: Statistic
+
+    @classmethod
+    def of(cls, measures: Mapping[str, Mapping[str, Moments]], stain: str) -> ImageScores:
+        """From moments by measure and stain, as `likeness.ImageSums` keeps them."""
+        return cls(*(Statistic.of(measures[name][stain]) for name in ("psnr", "ssim", "ms_ssim")))
+
+
+@dataclass(frozen=True, slots=True)
+class DistributionScores:
+    """How far the features of a store's tissue tiles lie from the real ones'; `n` tiles a side.
+
+    `kid` has mean and SD over blocks of tiles; see `metrics.distribution`.
+    """
+
+    fid: float | None
+    sfid: float | None
+    kid: Statistic
+    n: int
+
+    @classmethod
+    def of(cls, found: Distribution) -> DistributionScores:
+        """From distances."""
+        return cls(found.fid, found.sfid, Statistic.of(found.kid), found.n)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,10 +132,17 @@ class NucleiScores:
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """All measures of one section or one brain. `image` maps a stain, or "together", to scores; empty for the real."""
+    """All measures of one section or one brain.
+
+    `image` maps a stain, or "together", to scores; empty for the real. `regions` maps the name of a region of the real
+    brain's annotation to the same of the tiles in it, for the whole brain only. `distribution` maps a stain, or
+    "together", to distances of Inception features, where these were measured.
+    """
 
     image: dict[str, ImageScores]
     nuclei: NucleiScores
+    regions: dict[str, dict[str, ImageScores]] = field(default_factory=dict)
+    distribution: dict[str, DistributionScores] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,13 +210,19 @@ class Results:
 
 
 def long_table(results: Results) -> Iterator[dict[str, Any]]:
-    """Rows of `metrics.parquet`: one a store, section (-1 for the brain), stain and measure, with mean, SD and n."""
+    """Rows of `metrics.parquet`: one a store, section (-1 for the brain), region, stain and measure; mean, SD and n.
+
+    Region "" is everywhere.
+    """
     for store in results.stores:
         levels = [(-1, "brain", store.brain), *((s.index, s.name, s.scores) for s in store.sections)]
         for index, name, scores in levels:
             head = {"store": store.label, "role": store.role, "section": index, "name": name}
             for measure, stain, value in _values(scores):
-                yield {**head, "measure": measure, "stain": stain, **asdict(value)}
+                yield {**head, "measure": measure, "stain": stain, "region": "", **asdict(value)}
+            for region, image in scores.regions.items():
+                for measure, stain, value in _image_values(image):
+                    yield {**head, "measure": measure, "stain": stain, "region": region, **asdict(value)}
     yield from _seam_rows(results)
 
 
@@ -191,14 +232,24 @@ def _seam_rows(results: Results) -> Iterator[dict[str, Any]]:
     for seam in results.seams:
         section, name = (-1, "brain") if seam.section is None else (seam.section, names[seam.section])
         head = {"store": seam.store, "role": roles[seam.store], "section": section, "name": name}
-        measure = f"seam_index_{seam.across}"
-        yield {**head, "measure": measure, "stain": seam.stain, "mean": seam.index, "sd": None, "n": seam.n}
+        row = {"measure": f"seam_index_{seam.across}", "stain": seam.stain, "region": ""}
+        yield {**head, **row, "mean": seam.index, "sd": None, "n": seam.n}
+
+
+def _image_values(image: Mapping[str, ImageScores]) -> Iterator[tuple[str, str, Statistic]]:
+    for stain, scores in image.items():
+        yield "psnr_db", stain, scores.psnr_db
+        yield "ssim", stain, scores.ssim
+        if scores.ms_ssim.n:
+            yield "ms_ssim", stain, scores.ms_ssim
 
 
 def _values(scores: Scores) -> Iterator[tuple[str, str, Statistic]]:
-    for stain, image in scores.image.items():
-        yield "psnr_db", stain, image.psnr_db
-        yield "ssim", stain, image.ssim
+    yield from _image_values(scores.image)
+    for stain, far in scores.distribution.items():
+        yield "fid", stain, Statistic(far.fid, None, far.n)
+        yield "sfid", stain, Statistic(far.sfid, None, far.n)
+        yield "kid", stain, far.kid
     nuclei = scores.nuclei
     yield "nuclei_per_patch", "DAPI", nuclei.per_patch
     yield "nuclear_area_px", "DAPI", nuclei.area_px

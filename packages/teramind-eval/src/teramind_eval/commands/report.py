@@ -41,7 +41,7 @@ def register(app: typer.Typer) -> None:
         ] = None,
         tile_px: Annotated[
             Optional[int],  # noqa: UP045
-            typer.Option(help="Edge of the tiles of PSNR and SSIM (256; less on a small canvas).", min=16),
+            typer.Option(help="Edge of the tiles of image scores (256; less on a small canvas).", min=16),
         ] = None,
         patch_px: Annotated[
             Optional[int],  # noqa: UP045
@@ -55,7 +55,28 @@ def register(app: typer.Typer) -> None:
             Optional[int],  # noqa: UP045
             typer.Option(help="Sections that were made together, where a store does not say.", min=1),
         ] = None,
-        seed: Annotated[int, typer.Option(help="Draws the places that are shown.", min=0)] = 0,
+        inception: Annotated[
+            Optional[str],  # noqa: UP045
+            typer.Option(
+                help="Weights for FID, sFID and KID: a file, or `cache` for the one in ~/.cache/teramind. Not "
+                "measured without.",
+                metavar="FILE",
+            ),
+        ] = None,
+        inception_sha256: Annotated[
+            Optional[str],  # noqa: UP045
+            typer.Option(help="Accept weights of this SHA-256 too, besides published ones.", metavar="HASH"),
+        ] = None,
+        seed: Annotated[
+            int, typer.Option(help="Draws the places that are shown, and KID's tiles.", min=0)
+        ] = 0,
+        workers: Annotated[
+            int, typer.Option(help="Processes that measure sections side by side.", min=1)
+        ] = 1,
+        scheduler: Annotated[
+            Optional[str],  # noqa: UP045
+            typer.Option(help="Measure sections on a dask.distributed scheduler instead.", metavar="ADDRESS"),
+        ] = None,
         incomplete: Annotated[
             bool,
             typer.Option(
@@ -80,7 +101,11 @@ def register(app: typer.Typer) -> None:
             patch_px=patch_px,
             seam_px=seam_px,
             window=window,
+            inception=inception,
+            inception_sha256=inception_sha256,
             seed=seed,
+            workers=workers,
+            scheduler=scheduler,
             incomplete=incomplete,
             overwrite=overwrite,
         )

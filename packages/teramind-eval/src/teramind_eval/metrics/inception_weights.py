@@ -21,6 +21,8 @@ from teramind_data.errors import InputError, MissingInputError
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from teramind_eval.metrics.inception import InceptionFeatures
+
 #: What `--inception` says to take the file from the cache folder.
 CACHED = "cache"
 
@@ -56,6 +58,13 @@ class WeightsFile:
     path: Path
     sha256: str
     published: bool
+
+    def open(self, device: str = "auto") -> InceptionFeatures:
+        """The network with these weights; see `read_weights` for what may be wrong with them."""
+        weights = read_weights(self)
+        from teramind_eval.metrics.inception import InceptionFeatures
+
+        return InceptionFeatures(weights, device)
 
 
 def cache_folder() -> Path:

@@ -14,10 +14,12 @@ from teramind_data.errors import InputError, MissingInputError
 from teramind_data.geometry import BIN_PX
 from teramind_eval.attention.maps import holds_maps_only
 from teramind_eval.attention.study import Study, study_attention, write_tables
-from teramind_eval.evaluate import NUCLEAR_STAIN, Measured, Sizes, measure_brains, store_results
+from teramind_eval.evaluate import NUCLEAR_STAIN, Measured, Sizes, Task, store_results
+from teramind_eval.journal import clear
+from teramind_eval.metrics.inception_weights import WeightsFile, find_weights
 from teramind_eval.metrics.seam_scores import Grid, grids_of, measure_seams
 from teramind_eval.morphometry.truth import read_truth, truth_path
-from teramind_eval.pairs import Compared, check_comparable, open_store, same_sections, warn_about
+from teramind_eval.pairs import Compared, check_comparable, open_store, same_sections, warn_about, warn_of_few
 from teramind_eval.report.output import (
     FIGURES,
     METRICS,
@@ -25,11 +27,13 @@ from teramind_eval.report.output import (
     TABLE,
     file_fingerprint,
     fingerprint,
+    name_of,
     state_of,
     written_whole,
 )
 from teramind_eval.report.provenance import making
 from teramind_eval.results import SINGLE, Results, long_table
+from teramind_eval.sections import measure_brains
 
 if TYPE_CHECKING:
     from teramind_eval.config import ReportConfig
@@ -53,7 +57,8 @@ class Evidence:
 def write_report(config: ReportConfig) -> tuple[Path, bool]:
     """Write the report that `config` describes; returns its page and whether it was made anew.
 
-    A report of the same inputs and settings is left as it is.
+    A report of the same inputs and settings is left as it is. What was measured is kept in a hidden folder beside the
+    output until the report is whole, so that the same call goes on where an earlier one was stopped.
 
     Raises
     ------
@@ -63,14 +68,23 @@ def write_report(config: ReportConfig) -> tuple[Path, bool]:
     stores = open_stores(config)
     truth = check_truth(config, stores[0])
     sizes = Sizes.for_canvas(stores[0].brain.canvas, config.tile_px, config.patch_px)
-    inputs = _inputs(stores, truth)
+    inception = None
+    if config.inception is not None:
+        inception = find_weights(config.inception, config.inception_sha256)
+    inputs = _inputs(stores, truth, inception)
     settings = {**config.measured(), "tile_px": sizes.tile, "patch_px": sizes.patch}
     out = Path(config.out)
     if state_of(out, inputs, settings, overwrite=config.overwrite) == "current":
         return out / PAGE, False
     with written_whole(out) as draft:  # first: a place that cannot be written is named before the work
-        evidence = gather(config, stores, sizes, truth, (inputs, settings))
+        journals = out.with_name(f".{out.name}.journal")
+        journal = journals / name_of(inputs, settings)
+        clear(journals, keep=journal.name)
+        pictured = tuple(one for one in stores if not holds_maps_only(one.brain))
+        task = Task(pictured, sizes, config.nuclei.build(), truth, inception, config.seed)
+        evidence = gather(config, stores, task, journal, (inputs, settings))
         write_into(draft, evidence)
+    clear(journals)
     return out / PAGE, True
 
 
@@ -127,26 +141,30 @@ def check_truth(config: ReportConfig, real: Compared) -> Path | None:
 def gather(
     config: ReportConfig,
     stores: tuple[Compared, ...],
-    sizes: Sizes,
-    truth: Path | None,
+    task: Task,
+    journal: Path,
     described: tuple[dict[str, Any], dict[str, Any]],
 ) -> Evidence:
-    """Measure everything. `described`: inputs and settings as they are to be recorded."""
-    attention = study_attention(stores, max(1, sizes.tile // BIN_PX), config.seed)
-    maps_only = tuple(one for one in stores if holds_maps_only(one.brain))
-    stores = tuple(one for one in stores if one not in maps_only)
+    """Measure everything: attention of all stores, the rest of those that `task` names.
+
+    `journal` keeps what is measured; `described` are inputs and settings as they are to be recorded.
+    """
+    attention = study_attention(stores, max(1, task.sizes.tile // BIN_PX), config.seed)
+    maps_only = tuple(one for one in stores if one not in task.stores)
+    stores, sizes = task.stores, task.sizes
     sections = len(stores[0].brain.sections)
     with progress(sections, "measure sections", "sections") as advance:
-        measured = measure_brains(stores, sizes, config.nuclei.build(), truth, advance)
+        measured = measure_brains(task, journal, config.run_on(), advance)
     made = {one.label: making(one.brain.provenance) for one in stores[1:]}
     grids = grids_of(stores, made, Grid(config.seam_px, config.window))
     with progress(sections, "measure seams", "sections") as advance:
         seams = measure_seams(stores, grids, sizes.tile, advance)
+    scores = store_results(stores, measured)
     results = Results(
         settings=described[1],
         inputs=described[0],
-        warnings=(*warn_about(stores[0].brain, stores[1:]), *attention.warnings),
-        stores=store_results(stores, measured),
+        warnings=(*warn_about(stores[0].brain, stores[1:]), *attention.warnings, *warn_of_few(scores)),
+        stores=scores,
         trends=attention.headlines.trends,
         beyond=attention.headlines.beyond,
         agreement=attention.headlines.agreement,
@@ -190,6 +208,7 @@ def _write_table(path: Path, results: Results) -> None:
         ("name", pa.string()),
         ("measure", pa.string()),
         ("stain", pa.string()),
+        ("region", pa.string()),
         ("mean", pa.float64()),
         ("sd", pa.float64()),
         ("n", pa.int64()),
@@ -197,7 +216,7 @@ def _write_table(path: Path, results: Results) -> None:
     pq.write_table(pa.Table.from_pylist(rows, schema=pa.schema(kinds)), path)
 
 
-def _inputs(stores: Sequence[Compared], truth: Path | None) -> dict[str, Any]:
+def _inputs(stores: Sequence[Compared], truth: Path | None, inception: WeightsFile | None) -> dict[str, Any]:
     """What the numbers depend on, with what tells a changed input from an unchanged one."""
     found: dict[str, Any] = {
         one.label: {"role": one.role, **fingerprint(str(one.brain.url), one.brain.provenance)}
@@ -206,6 +225,8 @@ def _inputs(stores: Sequence[Compared], truth: Path | None) -> dict[str, Any]:
     if truth is not None:
         tables = {s.name: file_fingerprint(truth_path(truth, s.name)) for s in stores[0].brain.sections}
         found["truth"] = {"url": str(truth), "tables": tables}
+    if inception is not None:
+        found["inception"] = {"sha256": inception.sha256, "published": inception.published}
     return found
 
 
@@ -221,6 +242,8 @@ def command_line(config: ReportConfig, sizes: Sizes) -> str:
     words += ["--tile-px", str(sizes.tile), "--patch-px", str(sizes.patch), "--seed", str(config.seed)]
     for option, value in (("--seam-px", config.seam_px), ("--window", config.window)):
         words += [] if value is None else [option, str(value)]
+    for option, given in (("--inception", config.inception), ("--inception-sha256", config.inception_sha256)):
+        words += [] if given is None else [option, given]
     if config.incomplete:
         words.append("--incomplete")
     return shlex.join([*words, "--out", config.out])
@@ -230,9 +253,20 @@ def shown_settings(evidence: Evidence) -> list[tuple[str, str]]:
     """The report's own facts, for its page."""
     nuclei = asdict(evidence.config.nuclei.build())
     return [
-        ("tiles of PSNR and SSIM", f"{evidence.sizes.tile} px"),
+        ("tiles of PSNR, SSIM and MS-SSIM", f"{evidence.sizes.tile} px"),
+        *_inception_facts(evidence.results.inputs),
         ("patches of nuclei counts", f"{evidence.sizes.patch} px"),
         ("nuclei", "watershed: " + ", ".join(f"{key} {value:g}" for key, value in nuclei.items())),
         ("seed of the places shown", str(evidence.config.seed)),
         *((f"version of {name}", number) for name, number in evidence.results.versions.items()),
     ]
+
+
+def _inception_facts(inputs: dict[str, Any]) -> list[tuple[str, str]]:
+    used = inputs.get("inception")
+    if used is None:
+        return []
+    kind = (
+        "the published ones" if used["published"] else "NOT the published ones: FID compares with no other's"
+    )
+    return [("Inception weights, SHA-256", f"{used['sha256']} ({kind})")]

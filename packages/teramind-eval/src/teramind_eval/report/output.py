@@ -10,10 +10,12 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
 from teramind_data.errors import OutputExistsError, StoreError
+from teramind_eval.results import SCHEMA_VERSION
 
 PAGE, METRICS, TABLE, FIGURES = "report.html", "metrics.json", "metrics.parquet", "figures"
 
@@ -52,6 +54,12 @@ def file_fingerprint(path: Path) -> dict[str, Any]:
     """Size and modification time of a file."""
     stat = path.stat()
     return {"bytes": stat.st_size, "modified_ns": stat.st_mtime_ns}
+
+
+def name_of(inputs: dict[str, Any], settings: dict[str, Any]) -> str:
+    """A short name that tells one set of inputs, settings and version of this package from another."""
+    text = json.dumps([inputs, settings, version("teramind-eval"), SCHEMA_VERSION], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def is_ours(folder: Path, kind: Kind = REPORT) -> bool:

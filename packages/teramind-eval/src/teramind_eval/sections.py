@@ -1,0 +1,170 @@
+"""All sections of all stores: one after the other or in workers, each kept on disk when it is measured.
+
+A section's sums are the same wherever and whenever they are made, and are merged in the sections' order: an interrupted
+report that goes on, and any number of workers, give the same numbers. Sums of features are large (33 MB for 2,048
+features), so those of the sections so far are merged into one, and only those wait that came out of turn.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from teramind_data.errors import StoreError
+from teramind_data.workers import runner
+from teramind_eval.evaluate import Features, Measured, Opens, Raw, Task, distances, measure_section
+from teramind_eval.journal import Journal
+from teramind_eval.metrics.distribution import Extractor, FeatureSums
+
+
+@dataclass(frozen=True, slots=True)
+class Workers:
+    """Where sections are measured: in so many processes (1: this one), or on a dask.distributed scheduler."""
+
+    count: int = 1
+    scheduler: str | None = None
+
+
+def measure_brains(
+    task: Task,
+    folder: Path | None = None,
+    workers: Workers = Workers(),
+    done: Callable[[], object] | None = None,
+) -> Measured:
+    """Measure all sections of all stores.
+
+    Args:
+        task: what is measured.
+        folder: keeps the sums of finished sections, and is where those of an earlier, interrupted run of the same task
+            are found. Nothing outlives the call without.
+        workers: where the work is done; a scheduler's workers need the stores and `folder` under the same paths.
+        done: called after each section, also after one that was there already.
+
+    Raises
+    ------
+    StoreError, MissingShardError
+        where a store cannot be read.
+    """
+    if folder is None:
+        with tempfile.TemporaryDirectory(prefix="teramind-eval-") as name:
+            return measure_brains(task, Path(name), workers, done)
+    keeper = _Keeper(task, Journal(folder))
+    todo = keeper.todo()
+    for _ in range(len(keeper.sections) - len(todo)):
+        _tell(done)
+    with runner(workers.count, workers.scheduler) as run:
+        for _ in run.map(_Measure(task, keeper.journal), todo):
+            keeper.fold()
+            _tell(done)
+    return keeper.measured()
+
+
+def _tell(done: Callable[[], object] | None) -> None:
+    if done is not None:
+        done()
+
+
+@dataclass(frozen=True)
+class _Measure:
+    """Measures a section and keeps its sums; runs anywhere, and twice if need be."""
+
+    task: Task
+    journal: Journal
+
+    def __call__(self, section: int) -> None:
+        inception = self.task.inception
+        extractor = None if inception is None else _opened(inception)
+        raws, features = measure_section(self.task, section, extractor)
+        if extractor is not None:
+            self.journal.write(_features(section), features)
+        # Last: this file says that the section is done.
+        self.journal.write(_section(section), raws)
+
+
+@lru_cache(maxsize=1)
+def _opened(inception: Opens) -> Extractor:
+    return inception.open()
+
+
+class _Keeper:
+    """What is in the journal: sections that are done, and the features of the first of them merged."""
+
+    def __init__(self, task: Task, journal: Journal) -> None:
+        self.task, self.journal = task, journal
+        self.sections = range(len(task.stores[0].brain.sections))
+        self._with_features = task.inception is not None
+        #: How many sections the merged features are of, and these.
+        self._folded, self._features = self._newest()
+
+    def _newest(self) -> tuple[int, Features]:
+        if self._with_features:
+            for count in reversed(range(1, len(self.sections) + 1)):
+                found = self.journal.read(_folded(count), dict[str, dict[str, FeatureSums]])
+                if found is not None:
+                    return count, found
+        return 0, {}
+
+    def todo(self) -> list[int]:
+        """Sections that are not done."""
+        return [index for index in self.sections if not self._done(index)]
+
+    def _done(self, index: int) -> bool:
+        if self.journal.read(_section(index), dict[str, Raw]) is None:
+            return False
+        if not self._with_features or index < self._folded:
+            return True
+        return self.journal.read(_features(index), dict[str, dict[str, FeatureSums]]) is not None
+
+    def fold(self) -> None:
+        """Merge the features of all sections whose turn it is."""
+        while self._with_features and self._folded < len(self.sections):
+            index = self._folded
+            if not self.journal.has(_section(index)):
+                return
+            found: Features | None = self.journal.read(_features(index), dict[str, dict[str, FeatureSums]])
+            if found is None:
+                return
+            self._features = _merged(self._features, found)
+            self._folded += 1
+            self.journal.write(_folded(self._folded), self._features)
+            self.journal.drop(_folded(index))
+            self.journal.drop(_features(index))
+
+    def measured(self) -> Measured:
+        """All sums, once all sections are done."""
+        self.fold()
+        found: dict[str, list[Raw]] = {one.label: [] for one in self.task.stores}
+        for index in self.sections:
+            raws: dict[str, Raw] | None = self.journal.read(_section(index), dict[str, Raw])
+            if raws is None:
+                raise StoreError(
+                    "a measured section has gone", where=self.journal.folder, found=f"no {index}"
+                )
+            for label, raw in raws.items():
+                found[label].append(raw)
+        far = distances(self._features, self.task.stores)
+        return Measured({label: tuple(raws) for label, raws in found.items()}, far)
+
+
+def _section(index: int) -> str:
+    return f"section_{index:04d}"
+
+
+def _features(index: int) -> str:
+    return f"features_{index:04d}"
+
+
+def _folded(count: int) -> str:
+    return f"folded_{count:04d}"
+
+
+def _merged(mine: Features, theirs: Features) -> Features:
+    out = {label: dict(groups) for label, groups in mine.items()}
+    for label, groups in theirs.items():
+        into = out.setdefault(label, {})
+        for grouping, sums in groups.items():
+            into[grouping] = sums if grouping not in into else into[grouping].merge(sums)
+    return out
