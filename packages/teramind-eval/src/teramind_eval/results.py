@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from teramind_eval.attention.scores import AgreementScores, BeyondScores, TrendScores
+from teramind_eval.genes.scores import GeneScores
 from teramind_eval.metrics.accumulate import IntegerDistribution, Moments
 from teramind_eval.metrics.distribution import Distribution
 from teramind_eval.morphometry.compare import Match
@@ -195,6 +196,7 @@ class Results:
     seams: tuple[SeamScores, ...] = ()
     beyond: tuple[BeyondScores, ...] = ()
     agreement: tuple[AgreementScores, ...] = ()
+    genes: tuple[GeneScores, ...] = ()
     versions: dict[str, str] = field(default_factory=dict)
     #: How each store was made, by label, where that is known; see `teramind_eval.report.provenance.making`.
     made: dict[str, dict[str, Any]] = field(default_factory=dict)

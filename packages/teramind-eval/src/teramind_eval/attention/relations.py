@@ -16,6 +16,7 @@ from teramind_eval.attention.maps import MapSet, read_expression, read_levels
 from teramind_eval.attention.sample import Sample, block_keys
 from teramind_eval.attention.scatter import Scatter
 from teramind_eval.attention.trends import LEVELS, OCTAVES, density
+from teramind_eval.regions import has_regions
 
 if TYPE_CHECKING:
     from teramind_eval.part import Part
@@ -25,9 +26,6 @@ IntArray = npt.NDArray[np.int64]
 
 #: Edge in bins of what is read at a time.
 _BAND_BINS = 1024
-
-#: Name of label 0 of `labels/regions`.
-UNANNOTATED = "unannotated"
 
 
 @dataclass(frozen=True)
@@ -198,16 +196,6 @@ def _mapped(maps: MapSet, real: Part, section: int, band: _Band) -> npt.NDArray[
         y1, x1 = (common.y1 - band.box.y0) // band.edge, (common.x1 - band.box.x0) // band.edge
         inside[y0:y1, x0:x1] = True
     return inside
-
-
-def has_regions(real: Part) -> bool:
-    """Whether the atlas has regions."""
-    return "regions" in real.brain.labels
-
-
-def region_name(real: Part, label: int) -> str:
-    """What a region is called."""
-    return real.brain.region_names.get(label, UNANNOTATED if label == 0 else f"region {label}")
 
 
 def _regions(real: Part, section: int, band: Box) -> IntArray:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from teramind_eval.attention.blocks import ALL_GENES
-from teramind_eval.attention.relations import Group, Relations, region_name
+from teramind_eval.attention.relations import Group, Relations
 from teramind_eval.attention.scores import (
     ANY_CHANNEL,
     UNIFORM,
@@ -19,6 +19,7 @@ from teramind_eval.attention.scores import (
 )
 from teramind_eval.attention.trends import Line
 from teramind_eval.part import Part
+from teramind_eval.regions import region_name
 
 
 def attention_scores(real: Part, relations: Sequence[Relations]) -> AttentionScores:

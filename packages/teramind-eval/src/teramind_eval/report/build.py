@@ -15,6 +15,8 @@ from teramind_data.geometry import BIN_PX
 from teramind_eval.attention.maps import holds_maps_only
 from teramind_eval.attention.study import Study, study_attention, write_tables
 from teramind_eval.evaluate import NUCLEAR_STAIN, Measured, Sizes, Task, store_results
+from teramind_eval.genes.scores import brain_scores, write_genes
+from teramind_eval.genes.statistics import GeneStatistics, gene_statistics
 from teramind_eval.journal import clear
 from teramind_eval.metrics.inception_weights import WeightsFile, find_weights
 from teramind_eval.metrics.seam_scores import Grid, grids_of, measure_seams
@@ -50,6 +52,7 @@ class Evidence:
     sizes: Sizes
     measured: Measured
     attention: Study
+    genes: GeneStatistics | None
     results: Results
     maps_only: tuple[Compared, ...] = ()
 
@@ -159,6 +162,8 @@ def gather(
     grids = grids_of(stores, made, Grid(config.seam_px, config.window))
     with progress(sections, "measure seams", "sections") as advance:
         seams = measure_seams(stores, grids, sizes.tile, advance)
+    with progress(sections, "gene statistics", "sections") as advance:
+        genes = gene_statistics(stores[0].brain, advance)
     scores = store_results(stores, measured)
     results = Results(
         settings=described[1],
@@ -168,11 +173,12 @@ def gather(
         trends=attention.headlines.trends,
         beyond=attention.headlines.beyond,
         agreement=attention.headlines.agreement,
+        genes=() if genes is None else tuple(brain_scores(genes)),
         versions={name: version(name) for name in _PACKAGES},
         made=made,
         seams=seams,
     )
-    return Evidence(config, stores, sizes, measured, attention, results, maps_only)
+    return Evidence(config, stores, sizes, measured, attention, genes, results, maps_only)
 
 
 def write_into(folder: Path, evidence: Evidence) -> None:
@@ -181,12 +187,16 @@ def write_into(folder: Path, evidence: Evidence) -> None:
     import pyarrow.parquet as pq
 
     from teramind_eval.report.compose import compose
+    from teramind_eval.report.gene_charts import write_full_heatmaps
     from teramind_eval.report.page import render
 
     page = compose(evidence)
     (folder / METRICS).write_text(evidence.results.to_json(), encoding="utf-8")
     _write_table(folder / TABLE, evidence.results)
     write_tables(folder, evidence.attention)
+    if evidence.genes is not None:
+        write_genes(folder, evidence.genes)
+        write_full_heatmaps(folder, evidence.stores[0].brain, evidence.genes)
     (folder / FIGURES).mkdir()
     for name, png in page.images().items():
         (folder / FIGURES / name).write_bytes(png)

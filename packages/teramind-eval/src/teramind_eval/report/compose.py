@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from teramind_eval.pairs import Compared
 from teramind_eval.report.build import Evidence, command_line, shown_settings
 from teramind_eval.report.charts import curve_charts, distribution_charts
+from teramind_eval.report.gene_charts import gene_charts
 from teramind_eval.report.page import AttentionPart, Card, Origin, Page
 from teramind_eval.report.panels import montage_panels, stain_panels
 from teramind_eval.report.pictures import choose_places
@@ -72,6 +73,7 @@ def compose(evidence: Evidence) -> Page:
         curves=curve_charts(results.stores, sizes),
         distributions=distribution_charts(results.stores, evidence.measured, sizes, real.pixel_size_um),
         attention=_attention(evidence, views[0][0].section),
+        genes=[] if evidence.genes is None else gene_charts(real, evidence.genes),
         origins=_origins(evidence),
         facts=shown_settings(evidence),
         limits=(*((_PHANTOM_LIMIT,) if evidence.config.truth else ()), *_LIMITS),

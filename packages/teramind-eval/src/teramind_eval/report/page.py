@@ -154,6 +154,7 @@ class Page:
     curves: Sequence[Chart]
     distributions: Sequence[Chart]
     attention: Sequence[AttentionPart]
+    genes: Sequence[Chart]
     origins: Sequence[Origin]
     facts: Sequence[tuple[str, str]]
     limits: Sequence[str]
@@ -176,7 +177,8 @@ class Page:
 
     def charts(self) -> list[Chart]:
         """Every plot."""
-        return [*self.curves, *self.distributions, *(one for part in self.attention for one in part.charts)]
+        parts = [one for part in self.attention for one in part.charts]
+        return [*self.curves, *self.distributions, *parts, *self.genes]
 
     def numbers(self) -> dict[str, Table]:
         """The numbers of every figure that has any, by the name of its file in `figures/`, without suffix."""

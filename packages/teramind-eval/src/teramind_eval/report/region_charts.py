@@ -8,9 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from teramind_eval.attention.blocks import ALL_GENES
-from teramind_eval.attention.relations import Group, region_name
+from teramind_eval.attention.relations import Group
 from teramind_eval.attention.scores import UNIFORM
 from teramind_eval.attention.trends import Line
+from teramind_eval.regions import region_name
 from teramind_eval.report.page import Chart
 from teramind_eval.report.trend_plots import Dots, region_dots, section_trends
 from teramind_eval.report.trend_shown import Shown

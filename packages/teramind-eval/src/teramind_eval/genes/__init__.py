@@ -1,0 +1,1 @@
+"""Statistics of genes: how much each is expressed, by section and region."""

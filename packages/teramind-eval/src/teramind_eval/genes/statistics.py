@@ -1,0 +1,222 @@
+"""Mean and SD of log2(counts + 1) of every gene over the bins of tissue, streamed: brain, sections, regions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from teramind_data.geometry import BIN_PX, Box, tiles
+from teramind_eval.regions import has_regions, region_name
+
+if TYPE_CHECKING:
+    from teramind_eval.part import Part
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+
+#: Edge in bins of what is read at a time: a shard.
+_BLOCK_BINS = 256
+#: Edge in bins of the tiles that count as tissue where the store has no tissue mask: those with a molecule.
+_TILE_BINS = 16
+
+
+@dataclass(frozen=True)
+class GeneMoments:
+    """Moments of log2(counts + 1) over bins, of `r` groups of bins and `g` genes.
+
+    Attributes:
+        n: bins of each group, `(r,)`.
+        mean, m2: mean and summed squared deviation, `(r, g)`.
+        transcripts: summed counts, `(r, g)`.
+        bins: bins with any, `(r, g)`.
+    """
+
+    n: IntArray
+    mean: FloatArray
+    m2: FloatArray
+    transcripts: IntArray
+    bins: IntArray
+
+    @classmethod
+    def empty(cls, groups: int, genes: int) -> GeneMoments:
+        """Of no bin."""
+        shape = groups, genes
+        zeros = np.zeros(shape, dtype=np.int64)
+        return cls(np.zeros(groups, dtype=np.int64), np.zeros(shape), np.zeros(shape), zeros, zeros)
+
+    @classmethod
+    def of(cls, counts: npt.NDArray[np.integer], group: IntArray, groups: int) -> GeneMoments:
+        """Of one block.
+
+        Only bins with counts are touched: the others add nothing but their number.
+
+        Args:
+            counts: `(g, y, x)`.
+            group: of each bin, `(y, x)`; -1 leaves it out.
+            groups: how many there are.
+        """
+        genes, place = len(counts), group.ravel()
+        flat = np.flatnonzero(counts)
+        gene, where = np.divmod(flat, place.size)
+        inside = place[where] >= 0
+        gene, where = gene[inside], where[inside]
+        values = counts.reshape(genes, -1)[gene, where].astype(np.int64)
+        levels = np.log2(values + 1.0)
+        cell = place[where] * genes + gene
+
+        def summed(weights: FloatArray | None) -> FloatArray:
+            return np.bincount(cell, weights, groups * genes).astype(np.float64).reshape(groups, genes)
+
+        n = np.bincount(place[place >= 0], minlength=groups)
+        some = np.maximum(n, 1)[:, None]
+        first, second = summed(levels), summed(np.square(levels))
+        mean = first / some
+        return cls(
+            n,
+            mean,
+            np.maximum(second - mean * first, 0.0),
+            np.rint(summed(values.astype(np.float64))).astype(np.int64),
+            summed(None).astype(np.int64),
+        )
+
+    def merge(self, other: GeneMoments) -> GeneMoments:
+        """Both streams together, group by group (Chan, Golub and LeVeque 1983)."""
+        n = self.n + other.n
+        share = (other.n / np.maximum(n, 1))[:, None]
+        delta = other.mean - self.mean
+        return GeneMoments(
+            n,
+            self.mean + delta * share,
+            self.m2 + other.m2 + np.square(delta) * self.n[:, None] * share,
+            self.transcripts + other.transcripts,
+            self.bins + other.bins,
+        )
+
+    def pooled(self) -> GeneMoments:
+        """All groups as one, `(1, g)`."""
+        total = self.take(0)
+        for index in range(1, len(self.n)):
+            total = total.merge(self.take(index))
+        return total
+
+    def take(self, index: int) -> GeneMoments:
+        """One group, `(1, g)`."""
+        cut = slice(index, index + 1)
+        return GeneMoments(self.n[cut], self.mean[cut], self.m2[cut], self.transcripts[cut], self.bins[cut])
+
+    @property
+    def sd(self) -> FloatArray:
+        """Sample standard deviation, `(r, g)`; nan for groups of fewer than two bins."""
+        below = np.where(self.n > 1, self.n - 1.0, np.nan)[:, None]
+        return np.asarray(np.sqrt(self.m2 / below))
+
+
+@dataclass(frozen=True)
+class GeneStatistics:
+    """Of every gene of a brain.
+
+    Attributes:
+        genes: the panel.
+        sections: one group a section.
+        region_names: of the regions with any bin, in the order of their labels; none where there is no annotation.
+        regions: one group each.
+        brain: one group.
+    """
+
+    genes: tuple[str, ...]
+    sections: GeneMoments
+    region_names: tuple[str, ...]
+    regions: GeneMoments
+    brain: GeneMoments
+
+    def top(self, count: int) -> IntArray:
+        """Genes by mean over the brain, highest first (the panel's order among equals), at most `count`."""
+        return np.argsort(-self.brain.mean[0], kind="stable")[:count]
+
+
+def gene_statistics(real: Part, done: Callable[[], object] | None = None) -> GeneStatistics | None:
+    """Statistics of an atlas, read once, shard by shard; None where it holds no expression.
+
+    Bins are those of `labels/tissue` where the store has it, else those of 256-px tiles that hold a molecule.
+
+    Args:
+        real: the atlas.
+        done: called after each section.
+    """
+    if real.panel is None or "expression" not in real.images:
+        return None
+    genes = tuple(real.panel)
+    labels = sorted({0, *real.brain.region_names}) if has_regions(real) else [0]
+    total = GeneMoments.empty(len(labels), len(genes))
+    sections = []
+    for section in real.sections:
+        moments = _section(real, section.index, labels, len(genes))
+        sections.append(moments.pooled())
+        total = total.merge(moments)
+        if done is not None:
+            done()
+    known = [index for index in range(len(labels)) if total.n[index]] if has_regions(real) else []
+    return GeneStatistics(
+        genes,
+        _stacked(sections, len(genes)),
+        tuple(region_name(real, labels[index]) for index in known),
+        _stacked([total.take(index) for index in known], len(genes)),
+        total.pooled(),
+    )
+
+
+def _section(real: Part, section: int, labels: Sequence[int], genes: int) -> GeneMoments:
+    total = GeneMoments.empty(len(labels), genes)
+    rows, columns = real.canvas[0] // BIN_PX, real.canvas[1] // BIN_PX
+    for box in tiles(Box(0, rows, 0, columns), _BLOCK_BINS):
+        if real.brain.blank(
+            "tissue" if "tissue" in real.brain.labels else "expression", real.chosen[section], box
+        ):
+            continue
+        counts = np.asarray(real.read("expression", section, box))
+        total = total.merge(GeneMoments.of(counts, _groups(real, section, box, counts, labels), len(labels)))
+    return total
+
+
+def _groups(
+    real: Part, section: int, box: Box, counts: npt.NDArray[np.integer], labels: Sequence[int]
+) -> IntArray:
+    """Number of the group of each bin `(y, x)`, -1 outside tissue."""
+    if "tissue" in real.brain.labels:
+        inside = np.asarray(real.read("tissue", section, box)) > 0
+    else:
+        inside = _seen_tiles(counts.any(axis=0))
+    group = np.zeros(box.shape, dtype=np.int64)
+    if has_regions(real):
+        # A label without a name counts as unannotated.
+        found = np.asarray(real.read("regions", section, box), dtype=np.int64)
+        group = np.minimum(np.searchsorted(labels, found), len(labels) - 1)
+        group[np.asarray(labels)[group] != found] = 0
+    group[~inside] = -1
+    return group
+
+
+def _seen_tiles(seen: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Bins of tiles in which any bin is seen; the last tiles may be cut by the rim."""
+    rows, columns = (-(-size // _TILE_BINS) for size in seen.shape)
+    whole = np.zeros((rows * _TILE_BINS, columns * _TILE_BINS), dtype=bool)
+    whole[: seen.shape[0], : seen.shape[1]] = seen
+    any_seen = whole.reshape(rows, _TILE_BINS, columns, _TILE_BINS).any(axis=(1, 3))
+    spread = any_seen.repeat(_TILE_BINS, axis=0).repeat(_TILE_BINS, axis=1)
+    return spread[: seen.shape[0], : seen.shape[1]]
+
+
+def _stacked(parts: Sequence[GeneMoments], genes: int) -> GeneMoments:
+    if not parts:
+        return GeneMoments.empty(0, genes)
+    return GeneMoments(
+        np.concatenate([one.n for one in parts]),
+        np.concatenate([one.mean for one in parts]),
+        np.concatenate([one.m2 for one in parts]),
+        np.concatenate([one.transcripts for one in parts]),
+        np.concatenate([one.bins for one in parts]),
+    )
