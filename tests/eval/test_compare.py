@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -168,6 +169,40 @@ def test_runs_that_differ_in_one_number_are_a_curve(tmp_path: Path) -> None:
     assert [run.label for run in found["steps"].runs] == ["z2-p32-n5", "z2-p32-n15", "z2-p32-n50"]
     assert [curve.axis.key for curve in curves(laid, find_axes("patch"))] == ["patch"]
     assert curves(laid, find_axes("none")) == []
+
+
+def test_curves_are_called_by_what_tells_them_apart(tmp_path: Path) -> None:
+    for sampler in ("ddim", "dpm++"):
+        for steps in (5, 15):
+            made_up(tmp_path / f"{sampler}{steps}", 20.0, 10.0, sampler=sampler, steps=steps, z=2, crops=9)
+    laid, _ = compared(str(tmp_path))
+    found = curves(laid, find_axes("auto"))
+    assert [(curve.axis.key, curve.places, curve.name) for curve in found] == [
+        ("steps", (5, 15), "tera-mind, ddim"),
+        ("steps", (5, 15), "tera-mind, dpm++"),
+    ]
+    # Networks of other Z may have seen other crops; the same network after other crops is a curve of its own.
+    made_up(tmp_path / "z4", 20.0, 10.0, sampler="ddim", steps=5, z=4, crops=7)
+    made_up(tmp_path / "longer", 20.0, 10.0, sampler="ddim", steps=5, z=2, crops=99)
+    laid, _ = compared(str(tmp_path))
+    axes = {curve.axis.key: curve.places for curve in curves(laid, find_axes("auto"))}
+    assert axes["crops"] == (9, 99)
+    assert axes["z"] == (2, 2, 4)
+
+
+def test_a_report_of_several_generated_stores_is_a_run_for_each(tmp_path: Path) -> None:
+    folder = made_up(tmp_path / "run", 20.0, 10.0, steps=15)
+    _damage(folder, lambda data: data["stores"].append({**data["stores"][1], "label": "other"}))
+    rows = pq.read_table(folder / "metrics.parquet").to_pylist()
+    rows += [
+        {**row, "store": "other", "mean": row["mean"] + 1} for row in rows if row["store"] == "generated"
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), folder / "metrics.parquet")
+    laid, _ = compared(str(folder))
+    assert [(row.run.label, row.cells[0].text) for row in laid[0].rows] == [
+        ("run: generated", "20.00"),
+        ("run: other", "21.00"),
+    ]
 
 
 def test_runs_that_differ_in_two_numbers_are_no_curve(tmp_path: Path) -> None:

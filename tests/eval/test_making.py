@@ -17,6 +17,7 @@ def test_numbers_of_a_generated_store() -> None:
     assert found == {
         "method": "tera-mind",
         "control": "shuffled",
+        "sampler": "ddim",
         "z": 2,
         "patch": 32,
         "channels": 8,

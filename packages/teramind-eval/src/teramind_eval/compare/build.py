@@ -29,6 +29,7 @@ LONG, WIDE = "compare.parquet", "compare.csv"
 _HEADS = {
     "method": "Method",
     "control": "Genes",
+    "sampler": "Sampler",
     "z": "Z",
     "patch": "P (px)",
     "channels": "C",
@@ -220,7 +221,18 @@ def _write_long(path: Path, laid: Sequence[Group], measures: Sequence[Measure]) 
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    text = ("run", "real_brain", "role", "report", "store", "method", "control", "measure", "stain")
+    text = (
+        "run",
+        "real_brain",
+        "role",
+        "report",
+        "store",
+        "method",
+        "control",
+        "sampler",
+        "measure",
+        "stain",
+    )
     numbers = ("z", "patch", "channels", "steps", "seed", "crops", "n")
     rows = list(long_rows(laid, measures))
     kinds = {name: pa.string() for name in (*text, "better", "than_baseline")}

@@ -14,7 +14,7 @@ from teramind_eval.results import Statistic
 Mark = Literal["better", "worse", "equal", ""]
 
 #: Numbers of a run's making, as columns of the files.
-MADE = ("method", "control", "z", "patch", "channels", "steps", "seed", "crops")
+MADE = ("method", "control", "sampler", "z", "patch", "channels", "steps", "seed", "crops")
 
 
 @dataclass(frozen=True, slots=True)

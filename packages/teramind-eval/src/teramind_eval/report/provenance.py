@@ -16,8 +16,8 @@ _LONGEST_TEXT = 160
 def making(provenance: dict[str, Any]) -> dict[str, Any]:
     """What a generated store's provenance says of its making in single values; what it does not say is left out.
 
-    Keys: `method`, `control` (text); `z` (image slices of a window), `patch` (px), `channels`, `steps` (of the
-    sampler), `seed`, `crops` (all that the network saw in training, earlier checkpoints' included).
+    Keys: `method`, `control`, `sampler` (text); `z` (image slices of a window), `patch` (px), `channels`, `steps` (of
+    the sampler), `seed`, `crops` (all that the network saw in training, earlier checkpoints' included).
     """
     checkpoint = _inner(provenance, "checkpoint")
     network = _inner(checkpoint, "network")
@@ -28,6 +28,7 @@ def making(provenance: dict[str, Any]) -> dict[str, Any]:
     found = {
         "method": checkpoint.get("method"),
         "control": _inner(provenance, "control").get("kind"),
+        "sampler": _inner(provenance, "sampler").get("name"),
         "z": max(1, slices // 2) if isinstance(slices, int) else None,
         "patch": network.get("patch"),
         "channels": network.get("channels"),
@@ -35,7 +36,7 @@ def making(provenance: dict[str, Any]) -> dict[str, Any]:
         "seed": provenance.get("seed"),
         "crops": crops or None,
     }
-    kinds = {key: str if key in ("method", "control") else int for key in found}
+    kinds = {key: str if key in ("method", "control", "sampler") else int for key in found}
     return {key: value for key, value in found.items() if isinstance(value, kinds[key])}
 
 
