@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
@@ -203,6 +204,22 @@ def test_a_report_of_several_generated_stores_is_a_run_for_each(tmp_path: Path) 
         ("run: generated", "20.00"),
         ("run: other", "21.00"),
     ]
+
+
+def test_scores_of_single_regions_are_not_those_of_the_brain(tmp_path: Path) -> None:
+    folder = made_up(tmp_path / "run", 20.0, 10.0)
+    rows = [{**row, "region": ""} for row in pq.read_table(folder / "metrics.parquet").to_pylist()]
+    rows += [{**row, "region": "cortex", "mean": 1.0} for row in rows]
+    pq.write_table(pa.Table.from_pylist(rows), folder / "metrics.parquet")
+    assert compared(str(folder))[0][0].rows[0].cells[0].text == "20.00"
+    # Reports of before there were regions.
+    pq.write_table(
+        pq.read_table(folder / "metrics.parquet")
+        .filter(pc.equal(pq.read_table(folder / "metrics.parquet")["region"], ""))
+        .drop_columns(["region"]),
+        folder / "metrics.parquet",
+    )
+    assert compared(str(folder))[0][0].rows[0].cells[0].text == "20.00"
 
 
 def test_runs_that_differ_in_two_numbers_are_no_curve(tmp_path: Path) -> None:

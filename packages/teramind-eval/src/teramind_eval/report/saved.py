@@ -15,6 +15,9 @@ from teramind_eval.results import SCHEMA_VERSION
 #: Columns of `metrics.parquet` that its readers need; a report may have more.
 COLUMNS = ("store", "role", "section", "name", "measure", "stain", "mean", "sd", "n")
 
+#: Column that names a region, empty for everywhere; reports of earlier versions lack it.
+REGION = "region"
+
 #: Value of `section` for the whole brain.
 BRAIN = -1
 
@@ -95,8 +98,12 @@ def read_metrics(folder: Path) -> SavedMetrics:
 
 
 def read_rows(folder: Path) -> list[dict[str, Any]]:
-    """Rows of `metrics.parquet` of a report, `COLUMNS` each; InputError in one line where it has others."""
+    """Rows of `metrics.parquet` of a report, `COLUMNS` each, of everywhere (not of single regions).
+
+    InputError in one line where it has other columns.
+    """
     import pyarrow as pa
+    import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
     file = folder / TABLE
@@ -112,5 +119,7 @@ def read_rows(folder: Path) -> list[dict[str, Any]]:
             expected=", ".join(COLUMNS),
             found=f"no {', '.join(lacking)}",
         )
+    if REGION in table.column_names:
+        table = table.filter(pc.equal(table[REGION], ""))
     rows: list[dict[str, Any]] = table.select(list(COLUMNS)).to_pylist()
     return rows
