@@ -116,7 +116,7 @@ def test_runs_are_marked_by_the_rule_of_each_measure(tmp_path: Path) -> None:
     assert _marks(laid, shown, "PSNR (dB)") == higher
     # Nearer to the real 10 nuclei a patch, from either side.
     assert _marks(laid, shown, "Nuclei a patch") == higher
-    assert _marks(laid, shown, "Nuclear area, distance to real (µm²)") == higher
+    assert _marks(laid, shown, "Nuclear area, distance (µm²)") == higher
     # All alike: each is the best.
     assert set(_marks(laid, shown, "Nuclear area (µm²)").values()) == {("", True), ("equal", True)}
     other, _ = compared(

@@ -177,6 +177,12 @@ def _curve_panel(axes: Axes, found: Sequence[Curve], measure: Measure, scheme: S
     axes.minorticks_off()
     axes.set_title(titled(measure))
     axes.set_xlabel(found[0].axis.title)
+    # Differences in the last digits shown must not fill the panel.
+    low, high = axes.get_ylim()
+    least = 20 * 10.0**-measure.digits
+    if high - low < least:
+        middle = (low + high) / 2
+        axes.set_ylim(middle - least / 2, middle + least / 2)
 
 
 def _reals(found: Sequence[Curve], measure: Measure) -> list[float]:
