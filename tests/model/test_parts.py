@@ -54,7 +54,7 @@ def whole(atlas: Brain, source: Source, tmp_path_factory: pytest.TempPathFactory
     return arrays(out)
 
 
-@pytest.mark.parametrize("order", [(1, 2, 3), (3, 1, 2)], ids=str)
+@pytest.mark.parametrize("order", [(3, 1, 2)], ids=str)
 def test_parts_in_any_order_are_the_whole(
     atlas: Brain, source: Source, whole: dict[str, bytes], tmp_path: Path, order: tuple[int, ...]
 ) -> None:
@@ -104,13 +104,6 @@ def test_parts_at_once_are_the_whole_and_one_completes_it(
     assert any(made)
     assert arrays(out) == whole
     assert os.listdir(tmp_path) == ["g.zarr"]
-
-
-def test_more_parts_than_units(atlas: Brain, source: Source, whole: dict[str, bytes], tmp_path: Path) -> None:
-    out = tmp_path / "g.zarr"
-    complete = [make(atlas, out, source, f"{index}/5").complete for index in (5, 4, 3, 2, 1)]
-    assert complete == [False] * 4 + [True]
-    assert arrays(out) == whole
 
 
 @given(count=st.integers(0, 40), of=st.integers(1, 12))

@@ -11,8 +11,9 @@ import os
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -146,7 +147,8 @@ class _Elsewhere:
         advance: Advance,
     ) -> Done:
         strips = setting.strips(watching)
-        task = MakeUnit(self.config, json.dumps(setting.request, sort_keys=True), self.threads())
+        request = json.dumps(setting.request, sort_keys=True)
+        task = MakeUnit(_anywhere(self.config, setting, writer), request, self.threads())
         done = Done()
         with _following(writer, strips, todo, watching, advance):
             for _, made in self.runner.map(task, todo):
@@ -166,6 +168,21 @@ def executor(config: GenerateConfig) -> Iterator[Executor]:
     places = [f"cuda:{number}" for number in hands.devices]
     with runner(hands.workers, hands.scheduler, places) as where:
         yield _Elsewhere(config, where)
+
+
+def _anywhere(config: GenerateConfig, setting: Setting, writer: BrainWriter) -> GenerateConfig:
+    """The same for a process that works in another folder."""
+
+    def absolute(name: str) -> str:
+        return str(Path(name).absolute()) if Path(name).exists() else name
+
+    return replace(
+        config,
+        atlas=setting.atlas.url,
+        out=writer.url,
+        checkpoint=absolute(config.checkpoint),
+        edit_region=None if config.edit_region is None else absolute(config.edit_region),
+    )
 
 
 @dataclass(frozen=True)

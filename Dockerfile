@@ -1,0 +1,11 @@
+# All three packages with what clusters need. GPUs are the host's: `docker run --gpus all`, `apptainer exec --nv`.
+FROM python:3.11-slim
+COPY constraints.txt /teramind/
+COPY packages /teramind/packages
+RUN pip install --no-cache-dir -c /teramind/constraints.txt torch==2.13.0 \
+ && pip install --no-cache-dir -c /teramind/constraints.txt \
+        "/teramind/packages/teramind-data[s3,cluster,tensorstore]" \
+        /teramind/packages/teramind-model \
+        /teramind/packages/teramind-eval
+WORKDIR /data
+CMD ["teramind-model", "--help"]
