@@ -278,6 +278,11 @@ def test_maps_alone_are_a_control_of_attention_only(report: Path) -> None:
         for kind in ("maps", "trend", "genes", "beyond", "regions", "agreement", "sections")
     } <= figures
     assert "attention_GLUT_generated_genes.png" not in figures
+    assert {
+        name.replace(".png", ".parquet")
+        for name in figures
+        if name.startswith("attention") and "dark" not in name and name.endswith(".png")
+    } <= figures
 
 
 def test_tables_hold_the_numbers_and_the_cells(report: Path) -> None:
@@ -303,6 +308,8 @@ def test_tables_hold_the_numbers_and_the_cells(report: Path) -> None:
         .sum()
     )
     assert set(sums) == {whole["n"]}
+    drawn = pd.read_parquet(report / "figures" / "attention_PAIR_generated_untrained_beyond.parquet")
+    assert drawn.groupby("panel")["blocks"].sum().tolist() == [whole["n"]] * 2
     assert len(pd.read_parquet(report / "attention_beyond.parquet")) > len(found["beyond"])
     assert len(pd.read_parquet(report / "attention_agreement.parquet")) > len(found["agreement"])
 

@@ -115,6 +115,9 @@ def test_table_and_pictures(real: Part, found: GeneStatistics, tmp_path: Path) -
     charts = gene_charts(real, found)
     assert [one.name for one in charts] == ["genes_by_section", "genes_by_region", "genes_mean_sd"]
     assert all(one.plot.light.startswith(b"\x89PNG") for one in charts)
+    cells = {(row["gene"], row["section"]): row for row in charts[0].numbers}
+    assert len(cells) == len(PANEL) * 2
+    assert cells["Th", "s1"]["mean"] == found.sections.mean[1, PANEL.genes.index("Th")]
 
 
 def test_top_genes_are_the_most_expressed(found: GeneStatistics) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -36,6 +37,7 @@ def gene_charts(real: Part, found: GeneStatistics) -> list[Chart]:
             f"Mean and standard deviation of log2(counts + 1) over the bins of tissue ({BIN_PX} px, {bin_um}) of the "
             f"real brain, highest mean over the brain first. All {len(found.genes)} genes: {FULL}/ and genes.parquet.",
             f"Heatmaps of the mean and the standard deviation of {len(names)} genes by section",
+            _numbers(names, section_names(real), _heats(found.sections, order), "section"),
         )
     ]
     if len(found.region_names) > 1:
@@ -52,6 +54,7 @@ def gene_charts(real: Part, found: GeneStatistics) -> list[Chart]:
                 "The same genes, region by region",
                 "Genes that mark a region are bright in its column alone.",
                 f"Heatmaps of the mean and the standard deviation of {len(names)} genes by region",
+                _numbers(names, regions, heats, "region"),
             )
         )
     charts.append(
@@ -61,6 +64,7 @@ def gene_charts(real: Part, found: GeneStatistics) -> list[Chart]:
             "Mean and standard deviation of every gene",
             "A dot a gene, over all bins of tissue. Genes above the others at their mean are confined to few places.",
             "Scatter of standard deviation against mean of log2 counts, a dot a gene",
+            {"gene": np.array(found.genes), "mean": found.brain.mean[0], "sd": found.brain.sd[0]},
         )
     )
     return charts
@@ -71,6 +75,18 @@ def _heats(moments: GeneMoments, order: Sequence[int] | np.ndarray) -> list[Heat
     return [
         Heat("mean", moments.mean[:, order].T, unit, "viridis"),
         Heat("standard deviation", moments.sd[:, order].T, unit, "cividis"),
+    ]
+
+
+def _numbers(
+    genes: Sequence[str], columns: Sequence[str], heats: Sequence[Heat], across: str
+) -> list[dict[str, Any]]:
+    """A row a cell of both heatmaps."""
+    mean, sd = (one.values for one in heats)
+    return [
+        {"gene": gene, across: name, "mean": float(mean[i, j]), "sd": float(sd[i, j])}
+        for i, gene in enumerate(genes)
+        for j, name in enumerate(columns)
     ]
 
 

@@ -13,7 +13,7 @@ from teramind_eval.attention.scores import UNIFORM
 from teramind_eval.attention.trends import Line
 from teramind_eval.regions import region_name
 from teramind_eval.report.page import Chart
-from teramind_eval.report.trend_plots import Dots, region_dots, section_trends
+from teramind_eval.report.trend_plots import Dots, dot_numbers, region_dots, section_trends
 from teramind_eval.report.trend_shown import Shown
 
 FloatArray = npt.NDArray[np.float64]
@@ -51,6 +51,7 @@ def region_chart(shown: Shown) -> Chart | None:
         "the model pays the pathway more or less attention than expression explains. Right: how closely the map "
         "follows expression.",
         "Dots of attention beyond uniform and of rank correlation with expression, a row a region",
+        dot_numbers([name for name, _ in regions], (left, right)),
     )
 
 
@@ -80,6 +81,7 @@ def agreement_chart(shown: Shown) -> Chart | None:
         "the maps, which agree by construction, as both hold the same expression. Right: of what each has beyond "
         "uniform attention.",
         "Dots of rank correlation between stores, a row a region",
+        dot_numbers([name for name, _ in regions], panels),
     )
 
 
@@ -117,6 +119,12 @@ def section_chart(shown: Shown) -> Chart | None:
         f"Left: slope with its 95 % interval. Right: mean attention beyond uniform, band of one standard deviation "
         f"({shown.channel}).",
         "Line plots of slope and of attention beyond uniform by section position",
+        [
+            {"z_um": z, "panel": title, "label": label, "value": value, "half_width": half}
+            for title, lines in panels
+            for label, (values, halves) in lines.items()
+            for z, value, half in zip(place.tolist(), values.tolist(), halves.tolist(), strict=True)
+        ],
     )
 
 

@@ -16,7 +16,15 @@ from teramind_eval.attention.trends import LEVELS, OCTAVES, Line
 from teramind_eval.part import Part
 from teramind_eval.report.page import AttentionPart, Chart, Grid
 from teramind_eval.report.region_charts import agreement_chart, region_chart, section_chart
-from teramind_eval.report.trend_plots import Cloud, Picture, Ruled, density_plot, map_pictures
+from teramind_eval.report.trend_plots import (
+    Cloud,
+    Picture,
+    Ruled,
+    cloud_numbers,
+    density_plot,
+    map_pictures,
+    picture_numbers,
+)
 from teramind_eval.report.trend_shown import Shown
 
 FloatArray = npt.NDArray[np.float64]
@@ -137,6 +145,7 @@ def _maps_chart(shown: Shown) -> Chart:
         f"window. Then the same ({shown.channel}) divided by uniform attention: what expression does not explain. "
         "White is neither more nor less; grey has no transcript.",
         f"Maps of expression and attention of {genes}, and of attention beyond uniform",
+        picture_numbers(pictures),
     )
 
 
@@ -190,6 +199,7 @@ def _trend_chart(shown: Shown) -> Chart:
         "lines: the other stores and uniform attention, fitted alike. A map multiplies attention by expression, so "
         "all rise; what the model adds is how far its line and blocks stand off the uniform one.",
         f"Density of attention against expression of {', '.join(v.genes)} with regression lines",
+        cloud_numbers(clouds),
     )
 
 
@@ -221,6 +231,7 @@ def _gene_chart(shown: Shown) -> Chart | None:
         f"The same attention ({store}, {shown.channel}) against each gene of the pathway alone.{more} Blocks at the "
         "left edge hold none of that gene, and get their attention from the others.",
         f"Density of attention against expression of each of {', '.join(genes)}",
+        cloud_numbers(clouds),
     )
 
 
@@ -251,4 +262,5 @@ def _beyond_chart(shown: Shown) -> Chart:
         "nothing added, 1 twice as much. An untrained network departs from uniform too, since genes of like "
         "expression attend to each other before anything is learnt: only what goes beyond its panel was learnt.",
         "Density of attention over uniform attention against expression, a panel a store",
+        cloud_numbers(clouds),
     )

@@ -75,6 +75,16 @@ def map_pictures(pictures: Sequence[Picture], um_across: float) -> Plot:
     return draw((9.6, 3.5 * rows), paint)
 
 
+def picture_numbers(pictures: Sequence[Picture]) -> dict[str, npt.NDArray[Any]]:
+    """A row a pixel: its row and column, and each picture's value."""
+    rows, columns = np.indices(pictures[0].values.shape)
+    return {
+        "row": rows.ravel(),
+        "column": columns.ravel(),
+        **{f"{one.title} ({one.unit})": one.values.ravel() for one in pictures},
+    }
+
+
 @dataclass(frozen=True)
 class Ruled:
     """A line to draw: whose it is, and whether its band is shown."""
@@ -106,6 +116,20 @@ class Cloud:
     thin: Sequence[Line]
     note: str
     gene: bool = False
+
+
+def cloud_numbers(clouds: Sequence[Cloud]) -> list[dict[str, Any]]:
+    """A row a cell that holds a block: its lower borders and the blocks. The lines are in the table of trends."""
+    return [
+        {
+            "panel": one.title,
+            "expression_low": float(LEVELS.edges[i]),
+            "low": float(one.up.edges[j]),
+            "blocks": int(one.counts[i, j]),
+        }
+        for one in clouds
+        for i, j in np.argwhere(one.counts).tolist()
+    ]
 
 
 def density_plot(clouds: Sequence[Cloud], stores: Sequence[Labelled], up: str = _ATTENTION) -> Plot:
@@ -201,6 +225,22 @@ class Dots:
     values: dict[str, FloatArray]
     spread: dict[str, FloatArray]
     rule: float | None = None
+
+
+def dot_numbers(regions: Sequence[str], panels: Sequence[Dots]) -> list[dict[str, Any]]:
+    """A row a dot: region, panel, whose it is, value and half width (nan where there is none)."""
+    return [
+        {
+            "region": region,
+            "panel": panel.title,
+            "label": label,
+            "value": float(values[index]),
+            "half_width": float(panel.spread[label][index]) if label in panel.spread else float("nan"),
+        }
+        for panel in panels
+        for label, values in panel.values.items()
+        for index, region in enumerate(regions)
+    ]
 
 
 def region_dots(
