@@ -1,12 +1,13 @@
 """Samplers beside each other: pictures of a phantom brain in few steps and in many.
 
-    python -m tests.benchmarks.samplers [--canvas 512] [--sections 2] [--seed 0] [--out DIR]
+    python -m tests.benchmarks.samplers [--canvas 256] [--sections 2] [--seed 0] [--out DIR] [--bfloat16]
 
 A phantom that the shipped checkpoint never saw is drawn, ingested and generated from one start noise by each sampler,
 and each picture is scored (means over 64-px tiles with molecules, both stains together) against the real brain and
 against DDIM's of 50 steps. Network calls are in proportion to the steps. DDIM evenly spaced in log SNR and DPM-Solver++
 evenly spaced in t are what the two samplers are not, so that order and spacing can be told apart. With --out the
-pictures of the first section are kept.
+pictures of the first section are kept. With --bfloat16 a table of the samplers' pictures in that precision against
+those in float32 is printed instead, in levels of uint8.
 """
 
 from __future__ import annotations
@@ -24,13 +25,13 @@ from numpy.typing import NDArray
 
 from teramind_data.geometry import BIN_PX, Box, windows
 from teramind_data.store import Brain, open_brain
-from teramind_eval.metrics.image import score_tiles
+from teramind_eval.metrics.image import psnr, score_tiles
 from teramind_model.controls import MeasuredCounts
 from teramind_model.diffusion.steps import Step, ddim_steps, dpm_steps, multistep
 from teramind_model.generate.sampling import Sampler
 from teramind_model.generate.source import Source, load_source
 
-__all__ = ["CONTESTANTS", "Row", "compare", "table"]
+__all__ = ["CONTESTANTS", "Row", "compare", "precisions", "table"]
 
 CONTESTANTS: dict[str, tuple[Callable[[int], tuple[Step, ...]], tuple[int, ...]]] = {
     "ddim": (ddim_steps, (50, 15, 12, 8, 4)),
@@ -45,7 +46,7 @@ _TILE = 64
 
 @dataclass(frozen=True)
 class Row:
-    """Scores of one picture: against the real brain and against the first contestant's, PSNR in dB and SSIM."""
+    """Scores of one picture, PSNR in dB and SSIM each: against the real brain, and against the first contestant's."""
 
     sampler: str
     steps: int
@@ -76,12 +77,29 @@ def table(rows: Iterator[Row]) -> Iterator[str]:
         yield f"| {row.sampler} | {row.steps} | {row.real[0]:.2f} | {row.real[1]:.3f} | {many} |"
 
 
-def _picture(atlas: Brain, source: Source, steps: tuple[Step, ...], seed: int) -> NDArray[np.uint8]:
+def precisions(atlas: Brain, source: Source, seed: int) -> Iterator[str]:
+    """Markdown: how far bfloat16 is from float32."""
+    yield "| sampler | steps | mean difference | median | 99 % | largest | more than 8 levels | PSNR (dB) |"
+    yield "|---|---:|---:|---:|---:|---:|---:|---:|"
+    for name, number in (("ddim", 15), ("dpmpp-2m", 8)):
+        steps = CONTESTANTS[name][0](number)
+        exact, rough = (_picture(atlas, source, steps, seed, p) for p in ("float32", "bfloat16"))
+        apart = np.abs(exact.astype(int) - rough.astype(int))
+        median, high = np.percentile(apart, (50, 99))
+        yield (
+            f"| {name} | {number} | {apart.mean():.2f} | {median:.0f} | {high:.0f} | {apart.max()} "
+            f"| {np.mean(apart > 8):.2%} | {psnr(exact, rough):.1f} |"
+        )
+
+
+def _picture(
+    atlas: Brain, source: Source, steps: tuple[Step, ...], seed: int, precision: str = "float32"
+) -> NDArray[np.uint8]:
     """``(stains, sections, h, w)`` by the straightforward engine."""
     network = source.network
     counts = MeasuredCounts(atlas, source.gene_positions(atlas))
     tiles = Box.from_shape(atlas.canvas).cover(network.patch)
-    sampler = Sampler(source, counts, tiles, atlas.canvas, steps, seed)
+    sampler = Sampler(source, counts, tiles, atlas.canvas, steps, seed, precision)
     made = [sampler.window(w) for w in windows(atlas.n_sections, network.gene_slices, network.image_slices)]
     return np.concatenate(made, axis=1)[:, : atlas.n_sections]
 
@@ -131,7 +149,7 @@ def _brain(folder: Path, canvas: int, sections: int) -> Brain:
         f"ingest {raw / 'raw' / 'main'} {store}",
     ):
         subprocess.run(
-            [sys.executable, "-m", "teramind_data.cli", *words.split()], check=True, stderr=subprocess.DEVNULL
+            [sys.executable, "-m", "teramind_data.cli", *words.split()], check=True, stdout=sys.stderr
         )
     return open_brain(store)
 
@@ -139,14 +157,21 @@ def _brain(folder: Path, canvas: int, sections: int) -> Brain:
 def main() -> None:
     """Make the brain, print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--canvas", type=int, default=512)
+    parser.add_argument("--canvas", type=int, default=256)
     parser.add_argument("--sections", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0, help="of the start noise")
     parser.add_argument("--out", type=Path, help="folder for pictures")
+    parser.add_argument("--bfloat16", action="store_true", help="compare precisions, not samplers")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         atlas = _brain(Path(folder), options.canvas, options.sections)
-        for line in table(compare(atlas, load_source("phantom", "cpu"), options.seed, options.out)):
+        source = load_source("phantom", "cpu")
+        lines = (
+            precisions(atlas, source, options.seed)
+            if options.bfloat16
+            else table(compare(atlas, source, options.seed, options.out))
+        )
+        for line in lines:
             print(line, flush=True)
 
 

@@ -18,7 +18,7 @@ from teramind_data.store import Brain, open_brain, store_state
 from teramind_model.checkpoint import ModelInfo, save_checkpoint
 from teramind_model.diffusion.ddim import OUTSIDE, sample_canvas, to_uint8
 from teramind_model.diffusion.noise import start_noise
-from teramind_model.diffusion.steps import ddim_steps
+from teramind_model.diffusion.steps import carried, ddim_steps, sampler_steps
 from teramind_model.generate import GenerateConfig, RunOptions, Source, generate
 from teramind_model.generate.budget import Work, check_memory, unit_memory, window_memory
 from teramind_model.generate.config import parse_memory, parse_roi, parse_sections
@@ -488,6 +488,7 @@ import torch
 from teramind_model.generate.units import Layout, choose_strip
 from teramind_model.network import NetworkConfig, TeraMind
 from teramind_model.diffusion.ddim import sample_canvas
+from teramind_model.diffusion.steps import sampler_steps
 
 def status(key):
     lines = Path("/proc/self/status").read_text().splitlines()
@@ -501,7 +502,7 @@ def run(rows, columns):
     g = config.bins
     counts = torch.ones(config.gene_slices, config.genes, g * (rows + 1), g * (columns + 1))
     x = torch.randn(config.stains * config.image_slices, config.patch * rows, config.patch * columns)
-    sample_canvas(model, counts, x, 1)
+    sample_canvas(model, counts, x, sampler_steps(sys.argv[4], int(sys.argv[5])))
 
 run(1, 1)
 Path("/proc/self/clear_refs").write_text("5")  # forget the peak of the imports
@@ -511,18 +512,24 @@ print(status("VmHWM") - before)
 """
 
 
-@pytest.mark.parametrize(("rows", "columns", "genes"), [(12, 12, 40), (2, 24, 8)])
-def test_memory_estimate_against_measurement(rows: int, columns: int, genes: int) -> None:
+@pytest.mark.parametrize(
+    ("rows", "columns", "genes", "sampler", "steps"),
+    [(12, 12, 40, "ddim", 1), (2, 24, 8, "ddim", 1), (6, 12, 8, "dpmpp-2m", 2)],
+)
+def test_memory_estimate_against_measurement(
+    rows: int, columns: int, genes: int, sampler: str, steps: int
+) -> None:
     if not Path("/proc/self/clear_refs").exists():
         pytest.skip("peak memory of a stretch of a process is read from Linux's /proc")
     network = NetworkConfig(genes=genes, patch=32, channels=8, gene_widths=(16, 8, 4), time_width=64)
     done = subprocess.run(
-        [sys.executable, "-c", _MEASURE, str(rows), str(columns), repr(network)],
+        [sys.executable, "-c", _MEASURE, str(rows), str(columns), repr(network), sampler, str(steps)],
         capture_output=True,
         text=True,
         check=True,
     )
-    measured, estimate = int(done.stdout), window_memory(network, (rows, columns)).total
+    history = carried(sampler_steps(sampler, steps))
+    measured, estimate = int(done.stdout), window_memory(network, (rows, columns), history).total
     # It must not promise too little; the allocator's own share varies by some MiB.
     assert 0.9 * measured - (8 << 20) < estimate < 2 * measured, (estimate >> 20, measured >> 20)
 
