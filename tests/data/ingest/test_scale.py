@@ -66,6 +66,20 @@ def test_a_task_that_always_kills_its_process_ends_the_run() -> None:
         pool.close()
 
 
+def refuse_or_sleep(item: int) -> int:
+    if item == 0:
+        raise InputError("bad", where=f"item {item}")
+    time.sleep(300)
+    return item
+
+
+def test_an_error_does_not_wait_for_what_others_have_in_hand() -> None:
+    begin = time.monotonic()
+    with pytest.raises(InputError, match="item 0"), runner(2) as where:
+        list(where.map(refuse_or_sleep, [1, 0]))
+    assert time.monotonic() - begin < 200
+
+
 def sleep_in(item: Path) -> None:
     (item / f"{os.getpid()}.pid").touch()
     time.sleep(60)

@@ -94,6 +94,7 @@ class Pool:
     def __init__(self, workers: int, places: Sequence[str] = ()) -> None:
         self.workers = workers
         self._places = tuple(places)
+        self._running: dict[Future[Any], Any] = {}
         self._pool = self._start()
 
     def _start(self) -> ProcessPoolExecutor:
@@ -113,6 +114,7 @@ class Pool:
         left = iter(items)
         again: deque[T] = deque()
         running: dict[Future[R], T] = {}
+        self._running = running
         deaths = 0  # since a task was last done
         while True:
             broken = self._fill(task, chain(_popped(again), left), running, again)
@@ -166,7 +168,11 @@ class Pool:
         return False
 
     def close(self) -> None:
-        """End the processes; what was not begun is dropped."""
+        """End the processes; what was not begun is dropped, and what is in hand after an error, too."""
+        if any(not future.done() for future in self._running):
+            # They may have hours to go. The executor has no public way before Python 3.14.
+            for process in list((self._pool._processes or {}).values()):
+                process.terminate()
         self._pool.shutdown(cancel_futures=True)
 
 
