@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from teramind_data.errors import InputError
+from teramind_data.errors import InputError, MissingInputError
 from teramind_data.store import open_brain
 from teramind_eval.attention.maps import map_sets
 from teramind_eval.attention.scores import UNIFORM
@@ -319,3 +319,54 @@ def test_maps_alone_are_no_generated_brain(maps: Maps, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"attention maps only.*U\.zarr.*--control NAME=STORE"):
         write_report(config)
     assert not (tmp_path / "out").exists()
+
+
+def test_brains_of_other_canvases_agree_by_region(tmp_path: Path) -> None:
+    from scipy.stats import spearmanr
+
+    from teramind_eval.attention.agreement import brain_agreement
+
+    def written(name: str, brain: dict[str, tuple[float, float, int]]) -> Path:
+        """A report's tables; by region mean level, octaves beyond uniform, blocks."""
+        folder = tmp_path / name
+        folder.mkdir()
+        head = {"map": "attention_GLUT", "store": name, "channel": "window"}
+        trend = {**head, "expression": "together", "slope": 2.0, "mean_expression": 1.5}
+        rows = [
+            {**trend, "region": region, "intercept": level - 3.0, "n": n}
+            for region, (level, _, n) in brain.items()
+        ]
+        left = [
+            {**head, "control": control, "region": region, "mean": octaves if control == "uniform" else 9.0}
+            for region, (_, octaves, _) in brain.items()
+            for control in ("uniform", "blank")
+        ]
+        for rows_of, table in ((rows, "attention_trends"), (left, "attention_beyond")):
+            pd.DataFrame(rows_of).to_parquet(folder / f"{table}.parquet")
+        return folder
+
+    import pandas as pd
+
+    a = {"p": (3.0, 0.1, 9), "q": (5.0, 0.3, 9), "r": (4.0, 0.2, 9), "s": (6.0, 0.0, 9), "few": (1.0, 9.0, 2)}
+    b = {"p": (2.0, 0.5, 9), "q": (3.0, 0.9, 9), "r": (5.0, 0.1, 9), "s": (7.0, 0.2, 9), "few": (1.0, 9.0, 9)}
+    extra = {"unannotated": (0.0, 0.0, 9), "only here": (1.0, 1.0, 9)}
+    first, second = written("a", {**a, **extra}), written("b", {**b, "unannotated": (9.0, 9.0, 9)})
+    (found,) = brain_agreement(first, second, ("a", "b"))
+    shared = ["p", "q", "r", "s"]
+    assert (found.map, found.channel, found.regions) == ("attention_GLUT", "window", 4)
+    for i, value in ((0, found.spearman), (1, found.spearman_beyond)):
+        expected = spearmanr([a[name][i] for name in shared], [b[name][i] for name in shared]).statistic
+        assert value == pytest.approx(expected)
+    with pytest.raises(InputError, match="no attention of that store"):
+        brain_agreement(first, second, ("a", "c"))
+    with pytest.raises(MissingInputError, match="attention_trends"):
+        brain_agreement(tmp_path, second, ("a", "b"))
+
+
+def test_a_report_agrees_with_itself(report: Path) -> None:
+    from teramind_eval.attention.agreement import brain_agreement
+
+    # Two regions are too few for ranks; that is said, not invented.
+    found = brain_agreement(report, report, ("generated", "generated"))
+    assert {one.regions for one in found} == {2}
+    assert {one.spearman_beyond for one in found} == {None}

@@ -147,10 +147,8 @@ def density_plot(clouds: Sequence[Cloud], stores: Sequence[Labelled], up: str = 
         for index, (axes, one) in enumerate(zip(grid.ravel(), clouds, strict=False)):
             image = _blocks(axes, one, most, scheme) or image
             _lines(axes, one, {label: look.colour for label, look in style.items()}, scheme)
-            axes.set_title(one.title, fontsize=9.5)
+            axes.set_title(one.title, fontsize=9.5, style="italic" if one.gene else "normal")
             axes.text(0.04, 0.97, one.note, transform=axes.transAxes, va="top", fontsize=8)
-            if one.gene:
-                axes.title.set_style("italic")
             axes.set_xlabel(_EXPRESSION)
             if index % columns == 0:
                 axes.set_ylabel(up)

@@ -1,0 +1,115 @@
+"""Do the maps of two brains agree? Region by region, from the tables of their reports."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from teramind_data.errors import InputError, MissingInputError
+from teramind_eval.attention.blocks import ALL_GENES
+from teramind_eval.attention.scores import UNIFORM
+from teramind_eval.attention.study import BEYOND, TRENDS
+from teramind_eval.regions import UNANNOTATED
+
+#: Regions of fewer blocks in either brain are left out.
+_FEWEST_BLOCKS = 3
+
+Key = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class BrainAgreement:
+    """Rank correlations over the regions that two brains share, of one map and channel.
+
+    Attributes:
+        map: the image.
+        channel: version of the map.
+        regions: how many are shared.
+        spearman: of the regions' mean log2 attention; brains alike in expression agree in this by construction.
+        spearman_beyond: of their mean attention beyond uniform, octaves.
+    """
+
+    map: str
+    channel: str
+    regions: int
+    spearman: float | None
+    spearman_beyond: float | None
+
+
+def brain_agreement(
+    first: str | os.PathLike[str], second: str | os.PathLike[str], stores: tuple[str, str]
+) -> tuple[BrainAgreement, ...]:
+    """How the maps of two reports agree, over regions of the same name; the brains need no common canvas.
+
+    Args:
+        first: folder of a report.
+        second: that of the other brain.
+        stores: label of the store in each.
+
+    Raises
+    ------
+    MissingInputError
+        where a folder has no tables of attention.
+    InputError
+        where a report has no map of that store in any region.
+    """
+    mine, theirs = (
+        _means(Path(folder), store) for folder, store in zip((first, second), stores, strict=True)
+    )
+    out = []
+    for key in sorted(mine.keys() & theirs.keys()):
+        names = sorted(mine[key].keys() & theirs[key].keys())
+        pairs = [[(mine[key][name][i], theirs[key][name][i]) for name in names] for i in (0, 1)]
+        out.append(BrainAgreement(*key, len(names), _spearman(pairs[0]), _spearman(pairs[1])))
+    return tuple(out)
+
+
+def _means(folder: Path, store: str) -> dict[Key, dict[str, tuple[float, float]]]:
+    """By map and channel: each region's mean log2 attention, and its mean beyond uniform."""
+    levels = {
+        (row["map"], row["channel"], row["region"]): row["intercept"] + row["slope"] * row["mean_expression"]
+        for row in _rows(folder / TRENDS)
+        if row["store"] == store
+        and row["region"] not in (None, UNANNOTATED)
+        and row["expression"] == ALL_GENES
+        and row["n"] >= _FEWEST_BLOCKS
+        and row["slope"] is not None  # a line of least squares runs through the means
+    }
+    out: dict[Key, dict[str, tuple[float, float]]] = {}
+    for row in _rows(folder / BEYOND):
+        place = row["map"], row["channel"], row["region"]
+        if row["store"] == store and row["control"] == UNIFORM and place in levels:
+            out.setdefault(place[:2], {})[place[2]] = levels[place], row["mean"]
+    if not out:
+        raise InputError(
+            "report has no attention of that store by region",
+            where=folder,
+            expected=f"regions of {store!r} with at least {_FEWEST_BLOCKS} blocks",
+            remedy="Give the label it has in that report, and an atlas with regions",
+        )
+    return out
+
+
+def _rows(path: Path) -> list[Mapping[str, Any]]:
+    import pyarrow.parquet as pq
+
+    if not path.is_file():
+        raise MissingInputError(
+            "report has no table of attention",
+            where=path,
+            remedy="Make it with `teramind-eval report` from a store with attention maps",
+        )
+    return pq.read_table(path).to_pylist()
+
+
+def _spearman(pairs: list[tuple[float, float]]) -> float | None:
+    from scipy.stats import spearmanr
+
+    if len(pairs) < 3 or min(len(set(side)) for side in zip(*pairs, strict=True)) < 2:
+        return None
+    value = float(spearmanr(*zip(*pairs, strict=True)).statistic)
+    return value if math.isfinite(value) else None
