@@ -8,7 +8,9 @@ import pytest
 from teramind_data.geometry import Box, tiles
 from teramind_eval.morphometry.compare import Match, match_centroids, matched_pairs
 from teramind_eval.morphometry.measure import measure
-from teramind_eval.morphometry.segment import Nuclei, NucleiSettings, find_nuclei, otsu
+from teramind_eval.morphometry.patches import PatchGrid
+from teramind_eval.morphometry.segment import Nuclei, find_nuclei
+from teramind_eval.morphometry.watershed import NucleiSettings, Watershed, otsu
 from tests.eval.drawn import PIXEL_UM, draw_nuclei
 
 
@@ -23,8 +25,8 @@ def test_blocks_equal_the_whole() -> None:
     image, _ = draw_nuclei(1)
 
     def found(block_px: int) -> Nuclei:
-        settings = NucleiSettings(block_px=block_px)
-        return find_nuclei(lambda box: image[box.slices], image.shape, PIXEL_UM, settings)
+        segmenter = Watershed(NucleiSettings(block_px=block_px))
+        return find_nuclei(lambda box: image[box.slices], image.shape, PIXEL_UM, segmenter)
 
     whole, parts = found(384), found(128)
     assert len(parts) == len(whole)
@@ -55,9 +57,12 @@ def test_otsu_separates_two_classes() -> None:
 
 def test_patches_partition_nuclei() -> None:
     nuclei = Nuclei(
-        np.array([-0.5, 15.49, 15.5, 31.0]), np.array([0.0, 15.5, 3.0, 31.49]), np.array([10, 20, 30, 40])
+        np.array([-0.5, 15.49, 15.5, 31.0]),
+        np.array([0.0, 15.5, 3.0, 31.49]),
+        np.array([10, 20, 30, 40]),
+        *np.zeros((3, 4)),
     )
-    result = measure(nuclei, tiles(Box(0, 32, 0, 32), 16))
+    result = measure(nuclei, tiles(Box(0, 32, 0, 32), 16), PatchGrid(0, (32, 32), 16, 1.0))
     assert result.per_patch.n == 4
     assert (result.per_patch.values == 1).all()
     assert result.area_px.moments.mean == 25

@@ -79,6 +79,39 @@ def test_better_images_score_better(metrics: dict[str, Any]) -> None:
     assert stores["real"]["brain"]["nuclei"]["against_real"] is None
 
 
+def test_shapes_of_nuclei_with_intervals(metrics: dict[str, Any], report: Path) -> None:
+    import pandas as pd
+
+    real, run, noisy = (
+        metrics["by_label"][name]["brain"]["nuclei"] for name in ("real", "generated", "noisy")
+    )
+    assert run["regions"] == {}
+    for name, one in run["measures"].items():
+        assert one["mean_interval"]["low"] <= one["value"]["mean"] <= one["mean_interval"]["high"]
+        assert real["measures"][name]["to_real"] is None
+        if name != "per_patch":
+            assert one["value"]["n"] == run["count"]
+    far, near = (one["measures"]["mean_intensity"]["to_real"]["wasserstein"] for one in (noisy, run))
+    assert far > near > 0
+    table = pd.read_parquet(report / "metrics.parquet")
+    rows = table[
+        (table["store"] == "generated") & (table["measure"] == "nuclear_solidity") & (table["section"] == -1)
+    ]
+    assert rows["region"].tolist() == [""]
+    assert rows.iloc[0]["low"] == run["measures"]["solidity"]["mean_interval"]["low"]
+    assert not table.duplicated(["store", "section", "measure", "stain", "region"]).any()
+
+
+def test_the_page_says_what_found_the_nuclei_and_how_it_errs(metrics: dict[str, Any], report: Path) -> None:
+    found = metrics["by_label"]["real"]["brain"]["nuclei"]["against_truth"]
+    page = (report / "report.html").read_text()
+    assert "Nuclei are found by the watershed." in page
+    assert f"of {found['true_positive'] + found['false_negative']} true nuclei" in page
+    assert f"centroid F1 {found['f1']:.3f}" in page
+    assert metrics["settings"]["nuclei"]["segmenter"] == "watershed"
+    assert "scikit-image" in metrics["settings"]["nuclei"]
+
+
 def test_brain_pools_its_sections(metrics: dict[str, Any]) -> None:
     store = metrics["by_label"]["generated"]
     parts = [section["scores"]["image"]["DAPI"]["ssim"] for section in store["sections"]]
@@ -193,7 +226,8 @@ def test_figures_have_their_numbers_beside_them(report: Path, metrics: dict[str,
 def test_table_holds_the_same_numbers(report: Path, metrics: dict[str, Any]) -> None:
     import pandas as pd
 
-    table = pd.read_parquet(report / "metrics.parquet").set_index(["store", "section", "measure", "stain"])
+    table = pd.read_parquet(report / "metrics.parquet")
+    table = table[table["region"] == ""].set_index(["store", "section", "measure", "stain"])
     row = table.loc["generated", -1, "psnr_db", "together"]
     assert row["mean"] == metrics["by_label"]["generated"]["brain"]["image"]["together"]["psnr_db"]["mean"]
 

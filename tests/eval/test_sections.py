@@ -24,7 +24,7 @@ from teramind_eval.metrics.distribution import (
     tile_keys,
 )
 from teramind_eval.metrics.image import ms_ssim, psnr, ssim
-from teramind_eval.morphometry.segment import NucleiSettings
+from teramind_eval.morphometry.watershed import Watershed
 from teramind_eval.pairs import open_store, regions_of_tiles
 from teramind_eval.report import build
 from teramind_eval.sections import Workers, measure_brains
@@ -67,7 +67,7 @@ def _task(stores: Stores, real: Path, **changes: Any) -> Task:
         open_store(str(stores.shuffled), "shuffled", "control"),
     )
     values: dict[str, Any] = {"truth": stores.truth, "inception": FakeWeights(), **changes}
-    return Task(compared, Sizes(TILE, 64), NucleiSettings(), **values)
+    return Task(compared, Sizes(TILE, 64), Watershed(), **values)
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +111,7 @@ def test_scores_are_those_of_the_tiles_one_by_one(
 
 def test_large_tiles_have_an_ms_ssim(stores: Stores, annotated: Path) -> None:
     task = _task(stores, annotated, truth=None, inception=None)
-    found = measure_brains(Task(task.stores, Sizes(256, 256), NucleiSettings()))
+    found = measure_brains(Task(task.stores, Sizes(256, 256), Watershed()))
     results = store_results(task.stores, found)
     value = results[1].brain.image["PolyT"].ms_ssim
     expected = [
@@ -148,6 +148,19 @@ def test_regions_are_those_that_most_of_a_tile_has(
         assert found[name]["DAPI"].ssim.n == len(expected) > 5
         assert found[name]["DAPI"].ssim.mean == pytest.approx(np.mean(expected))
     assert results[0].brain.regions == results[1].sections[0].scores.regions == {}
+
+
+def test_nuclei_are_measured_by_region(stores: Stores, annotated: Path, measured: Measured) -> None:
+    results = store_results(_task(stores, annotated).stores, measured)
+    for store in results:
+        nuclei = store.brain.nuclei
+        assert set(nuclei.regions) == {"CTX", "TH"}
+        for name, one in nuclei.measures.items():
+            parts = [region[name].value.n for region in nuclei.regions.values()]
+            assert min(parts) > 0
+            assert sum(parts) <= one.value.n
+    assert results[0].brain.nuclei.regions["TH"]["solidity"].to_real is None
+    assert results[1].brain.nuclei.regions["TH"]["solidity"].to_real is not None
 
 
 def test_a_tile_that_cuts_bins_takes_them_whole(annotated: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from teramind_data.console import run_cli
-from teramind_eval.commands import compare, gallery, report, tables, video
+from teramind_eval.commands import compare, gallery, nuclei, report, tables, video
 
 app = typer.Typer(
     name="teramind-eval",
@@ -27,6 +27,7 @@ compare.register(app)
 video.register(app)
 gallery.register(app)
 tables.register(app)
+nuclei.register(app)
 
 
 def main() -> None:

@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from teramind_data.errors import InputError
-from teramind_eval.morphometry.segment import NucleiSettings
+from teramind_eval.morphometry.watershed import NucleiSettings, Watershed
 from teramind_eval.results import SINGLE
 
 if TYPE_CHECKING:
+    from teramind_eval.morphometry.segmenter import Segmenter
     from teramind_eval.sections import Workers
 
 
 class NucleiConfig(BaseModel):
-    """How nuclei are found, micrometres; see `teramind_eval.morphometry.segment.NucleiSettings`."""
+    """What finds nuclei, and how, in micrometres.
+
+    `segmenter`: the watershed, whose lengths are those of `teramind_eval.morphometry.watershed.NucleiSettings`, or
+    Cellpose (`teramind_eval.morphometry.cellpose_segmenter`) with `cellpose_model`, a published network or a file,
+    and `nucleus_um`, the diameter of a nucleus.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    segmenter: Literal["watershed", "cellpose"] = "watershed"
+    cellpose_model: str | None = None
+    nucleus_um: float | None = Field(None, gt=0)
     smooth_um: float = Field(NucleiSettings().smooth_um, gt=0)
     background_um: float = Field(NucleiSettings().background_um, gt=0)
     seed_um: float = Field(NucleiSettings().seed_um, gt=0)
@@ -29,9 +38,40 @@ class NucleiConfig(BaseModel):
     min_contrast: float = Field(NucleiSettings().min_contrast, gt=0)
     block_px: int = Field(NucleiSettings().block_px, ge=64)
 
-    def build(self) -> NucleiSettings:
-        """The settings the library takes."""
-        return NucleiSettings(**self.model_dump())
+    @model_validator(mode="after")
+    def _of_one_kind(self) -> NucleiConfig:
+        if self.segmenter == "watershed" and (self.cellpose_model is not None or self.nucleus_um is not None):
+            raise ValueError("--cellpose-model and --nucleus-um are for --segmenter cellpose")
+        return self
+
+    def build(self) -> Segmenter:
+        """What finds the nuclei; what Cellpose lacks is an error here, before any work."""
+        if self.segmenter == "watershed":
+            return Watershed(
+                NucleiSettings(**self.model_dump(include=set(NucleiSettings.__dataclass_fields__)))
+            )
+        from teramind_eval.morphometry.cellpose_segmenter import Cellpose
+        from teramind_eval.morphometry.cellpose_weights import find_weights
+
+        return Cellpose(
+            find_weights(self.cellpose_model), self.nucleus_um, self.min_area_um2, block_px=self.block_px
+        )
+
+
+def nuclei_config(**values: Any) -> NucleiConfig:
+    """Build a NucleiConfig; what is wrong becomes a one-line InputError."""
+    from pydantic import ValidationError
+
+    try:
+        return NucleiConfig(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InputError(
+            "settings of the segmenter are not usable",
+            where=".".join(str(part) for part in first["loc"]) or None,
+            found=repr(first["input"]) if first["loc"] else None,
+            remedy=first["msg"].removeprefix("Value error, "),
+        ) from None
 
 
 class ReportConfig(BaseModel):

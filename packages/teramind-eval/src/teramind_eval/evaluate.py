@@ -12,17 +12,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from teramind_data.geometry import Box, tiles
 from teramind_eval.likeness import ByStain, ImageSums, measure_tiles
 from teramind_eval.metrics.distribution import Distribution, Extractor, FeatureSums, Reference
+from teramind_eval.morphometry.annotation import region_names, regions_of_nuclei, regions_of_patches
+from teramind_eval.morphometry.bootstrap import patch_weights
 from teramind_eval.morphometry.compare import Match, match_centroids
 from teramind_eval.morphometry.measure import Morphometry, measure
-from teramind_eval.morphometry.segment import Nuclei, NucleiSettings, find_nuclei
+from teramind_eval.morphometry.patches import PatchGrid
+from teramind_eval.morphometry.scores import measure_scores, region_scores
+from teramind_eval.morphometry.segment import Nuclei, find_nuclei
 from teramind_eval.morphometry.truth import read_truth
 from teramind_eval.pairs import Compared, read_stain, tissue_blocks, tissue_boxes
 from teramind_eval.results import (
-    Distances,
     DistributionScores,
     ImageScores,
     MatchScores,
@@ -34,6 +38,7 @@ from teramind_eval.results import (
 )
 
 if TYPE_CHECKING:
+    from teramind_eval.morphometry.segmenter import Segmenter
     from teramind_eval.part import Part
 
 NUCLEAR_STAIN = "DAPI"
@@ -76,7 +81,7 @@ class Task:
     Attributes:
         stores: the real one first.
         sizes: of tiles and patches.
-        nuclei: how they are found.
+        nuclei: what finds them.
         truth: a phantom's cell tables.
         inception: opens what makes features for FID, sFID and KID; not measured without.
         seed: decides which tiles KID draws.
@@ -84,7 +89,7 @@ class Task:
 
     stores: tuple[Compared, ...]
     sizes: Sizes
-    nuclei: NucleiSettings
+    nuclei: Segmenter
     truth: Path | None = None
     inception: Opens | None = None
     seed: int = 0
@@ -127,7 +132,7 @@ class Measured:
 
 def measure_section(task: Task, section: int, extractor: Extractor | None) -> tuple[dict[str, Raw], Features]:
     """Sums of one section of every store by label, and of the features of its tiles."""
-    stores, sizes, settings = task.stores, task.sizes, task.nuclei
+    stores, sizes, segmenter = task.stores, task.sizes, task.nuclei
     real = stores[0].brain
     name = real.sections[section].name
     truth = read_truth(task.truth, name, real.canvas) if task.truth is not None else None
@@ -140,15 +145,17 @@ def measure_section(task: Task, section: int, extractor: Extractor | None) -> tu
         for band in tiles(canvas, (sizes.patch, canvas.width))
         for patch in tissue_boxes(real, section, band, sizes.patch)
     ]
-    blocks = tissue_blocks(real, section, settings.block_px)
+    blocks = tissue_blocks(real, section, segmenter.block_px)
     reference: Nuclei | None = None
+    grid = PatchGrid(real.chosen[section], real.canvas, sizes.patch, real.pixel_size_um)
+    at_patches = regions_of_patches(real, section, grid)
     out = {}
     for one in stores:
-        nuclei = section_nuclei(one.brain, section, settings, blocks)
+        nuclei = section_nuclei(one.brain, section, segmenter, blocks)
         reference = nuclei if reference is None else reference
         out[one.label] = Raw(
             likeness[one.label].image,
-            measure(nuclei, patches),
+            measure(nuclei, patches, grid, (regions_of_nuclei(real, section, nuclei), at_patches)),
             None if truth is None else match_centroids(truth.centroids, truth.radius_px, nuclei.centroids),
             None if nuclei is reference else _match_nuclei(reference, nuclei),
             far[one.label],
@@ -157,14 +164,14 @@ def measure_section(task: Task, section: int, extractor: Extractor | None) -> tu
 
 
 def section_nuclei(
-    brain: Part, section: int, settings: NucleiSettings, blocks: Sequence[Box] | None = None
+    brain: Part, section: int, segmenter: Segmenter, blocks: Sequence[Box] | None = None
 ) -> Nuclei:
     """Nuclei in the DAPI of one section, looked for in `blocks` (default: everywhere)."""
     return find_nuclei(
         lambda box: read_stain(brain, section, box, NUCLEAR_STAIN),
         brain.canvas,
         brain.pixel_size_um,
-        settings,
+        segmenter,
         blocks,
     )
 
@@ -183,44 +190,53 @@ def _match_nuclei(reference: Nuclei, found: Nuclei) -> Match:
     return match_centroids(reference.centroids, np.sqrt(reference.area_px / np.pi), found.centroids)
 
 
-def store_results(stores: Sequence[Compared], measured: Measured) -> tuple[StoreResult, ...]:
-    """The sums as plain numbers, brain and sections, each store beside the real one."""
+def store_results(stores: Sequence[Compared], measured: Measured, seed: int = 0) -> tuple[StoreResult, ...]:
+    """The sums as plain numbers, brain and sections, each store beside the real one; `seed` is the bootstrap's."""
     real = stores[0]
-    pixel_area = real.brain.pixel_size_um**2
     reference = measured.by_store[real.label]
+    weights = [patch_weights(seed, raw.morphometry.patches.keys) for raw in reference]
+    names = region_names(real.brain)
+    of_all = measured.brain(real.label)
     out = []
     for one in stores:
-        raws = measured.by_store[one.label]
         sections = tuple(
             SectionScores(
-                place.index, place.name, place.z_um, _scores(raw, None if one is real else base, pixel_area)
+                place.index,
+                place.name,
+                place.z_um,
+                _scores(raw, None if one is real else base, real.brain, (drawn, names)),
             )
-            for place, raw, base in zip(real.brain.sections, raws, reference, strict=True)
+            for place, raw, base, drawn in zip(
+                real.brain.sections, measured.by_store[one.label], reference, weights, strict=True
+            )
         )
-        base = None if one is real else measured.brain(real.label)
         total = measured.brain(one.label)
-        brain = replace(_scores(total, base, pixel_area), regions=_region_scores(total.image, real.brain))
+        drawn = np.concatenate(weights)
+        scores = _scores(total, None if one is real else of_all, real.brain, (drawn, names))
+        brain = replace(scores, regions=_region_scores(total.image, real.brain))
         out.append(StoreResult(one.label, one.role, str(one.brain.url), brain, sections))
     return tuple(out)
 
 
-def _scores(raw: Raw, real: Raw | None, pixel_area: float) -> Scores:
-    counts, areas = raw.morphometry.per_patch, raw.morphometry.area_px
-    to_real: tuple[Distances | None, Distances | None] = (None, None)
-    if real is not None:
-        to_real = (
-            Distances.of(real.morphometry.per_patch, counts),
-            Distances.of(real.morphometry.area_px, areas, pixel_area),
-        )
+def _scores(
+    raw: Raw, real: Raw | None, part: Part, drawn: tuple[npt.NDArray[np.uint8], dict[int, str]]
+) -> Scores:
+    """Scores of a section or brain; `drawn`: weights of its patches in the bootstrap, and names of regions."""
+    areas = raw.morphometry.area_px
+    beside = None if real is None else real.morphometry
+    pixel = part.pixel_size_um
+    measures = measure_scores(raw.morphometry, beside, drawn[0], pixel)
     nuclei = NucleiScores(
         count=areas.n,
-        per_patch=Statistic.of(counts.moments),
+        per_patch=measures["per_patch"].value,
         area_px=Statistic.of(areas.moments),
-        area_um2=Statistic.of(areas.moments, pixel_area),
-        per_patch_to_real=to_real[0],
-        area_um2_to_real=to_real[1],
+        area_um2=measures["area_um2"].value,
+        per_patch_to_real=measures["per_patch"].to_real,
+        area_um2_to_real=measures["area_um2"].to_real,
         against_truth=None if raw.against_truth is None else MatchScores.of(raw.against_truth),
         against_real=None if raw.against_real is None else MatchScores.of(raw.against_real),
+        measures=measures,
+        regions=region_scores(raw.morphometry, beside, drawn[0], pixel, drawn[1]),
     )
     far = {name: DistributionScores.of(one) for name, one in raw.distribution.items()}
     return Scores(_image_scores(raw.image.measures), nuclei, distribution=far)

@@ -118,8 +118,36 @@ class Distances:
 
 
 @dataclass(frozen=True, slots=True)
+class Interval:
+    """Where 95 % of the bootstrap's replicates lie."""
+
+    low: float | None
+    high: float | None
+
+    @classmethod
+    def of(cls, low: float, high: float, scale: float = 1.0) -> Interval:
+        """Ends multiplied by `scale`; what is not finite was not measured."""
+        return cls(_finite(low * scale), _finite(high * scale))
+
+
+@dataclass(frozen=True, slots=True)
+class MeasureScores:
+    """One measure of nuclei: its distribution, how far that is from the real brain's, and how sure (over patches)."""
+
+    value: Statistic
+    mean_interval: Interval
+    sd_interval: Interval
+    to_real: Distances | None = None
+    wasserstein_interval: Interval | None = None
+    kolmogorov_smirnov_interval: Interval | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class NucleiScores:
-    """Nuclei found in a store's DAPI."""
+    """Nuclei found in a store's DAPI.
+
+    `measures` by name (see `morphometry.measure.MEASURES`), `regions` the same by the real brain's annotation.
+    """
 
     count: int
     per_patch: Statistic
@@ -129,6 +157,8 @@ class NucleiScores:
     area_um2_to_real: Distances | None = None
     against_truth: MatchScores | None = None
     against_real: MatchScores | None = None
+    measures: dict[str, MeasureScores] = field(default_factory=dict)
+    regions: dict[str, dict[str, MeasureScores]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,17 +244,22 @@ class Results:
 def long_table(results: Results) -> Iterator[dict[str, Any]]:
     """Rows of `metrics.parquet`: one a store, section (-1 for the brain), region, stain and measure; mean, SD and n.
 
-    Region "" is everywhere.
+    Region "" is everywhere; `low` and `high` are the ends of the bootstrap interval of `mean`, where there is one.
     """
     for store in results.stores:
         levels = [(-1, "brain", store.brain), *((s.index, s.name, s.scores) for s in store.sections)]
         for index, name, scores in levels:
             head = {"store": store.label, "role": store.role, "section": index, "name": name}
             for measure, stain, value in _values(scores):
-                yield {**head, "measure": measure, "stain": stain, "region": "", **asdict(value)}
+                yield {**head, "measure": measure, "stain": stain, **_NOWHERE, **asdict(value)}
             for region, image in scores.regions.items():
                 for measure, stain, value in _image_values(image):
-                    yield {**head, "measure": measure, "stain": stain, "region": region, **asdict(value)}
+                    row = {"measure": measure, "stain": stain, **_NOWHERE, "region": region}
+                    yield {**head, **row, **asdict(value)}
+            for region, measures in {"": scores.nuclei.measures, **scores.nuclei.regions}.items():
+                for measure, value, sure in _measure_values(measures):
+                    row = {"measure": measure, "stain": "DAPI", "region": region}
+                    yield {**head, **row, **asdict(sure), **asdict(value)}
     yield from _seam_rows(results)
 
 
@@ -234,7 +269,7 @@ def _seam_rows(results: Results) -> Iterator[dict[str, Any]]:
     for seam in results.seams:
         section, name = (-1, "brain") if seam.section is None else (seam.section, names[seam.section])
         head = {"store": seam.store, "role": roles[seam.store], "section": section, "name": name}
-        row = {"measure": f"seam_index_{seam.across}", "stain": seam.stain, "region": ""}
+        row = {"measure": f"seam_index_{seam.across}", "stain": seam.stain, **_NOWHERE}
         yield {**head, **row, "mean": seam.index, "sd": None, "n": seam.n}
 
 
@@ -246,6 +281,30 @@ def _image_values(image: Mapping[str, ImageScores]) -> Iterator[tuple[str, str, 
             yield "ms_ssim", stain, scores.ms_ssim
 
 
+_NOWHERE = {"region": "", "low": None, "high": None}
+
+
+def _measure_values(measures: dict[str, MeasureScores]) -> Iterator[tuple[str, Statistic, Interval]]:
+    nothing = Interval(None, None)
+    for name, one in measures.items():
+        title = "nuclei_per_patch" if name == "per_patch" else f"nuclear_{name}"
+        yield title, one.value, one.mean_interval
+        yield f"{title}_sd", Statistic(one.value.sd, None, one.value.n), one.sd_interval
+        if one.to_real is None:
+            continue
+        far, sure = one.to_real, (one.wasserstein_interval, one.kolmogorov_smirnov_interval)
+        yield (
+            f"{title}_wasserstein_to_real",
+            Statistic(far.wasserstein, None, one.value.n),
+            sure[0] or nothing,
+        )
+        yield (
+            f"{title}_kolmogorov_smirnov_to_real",
+            Statistic(far.kolmogorov_smirnov, None, one.value.n),
+            sure[1] or nothing,
+        )
+
+
 def _values(scores: Scores) -> Iterator[tuple[str, str, Statistic]]:
     yield from _image_values(scores.image)
     for stain, far in scores.distribution.items():
@@ -253,9 +312,10 @@ def _values(scores: Scores) -> Iterator[tuple[str, str, Statistic]]:
         yield "sfid", stain, Statistic(far.sfid, None, far.n)
         yield "kid", stain, far.kid
     nuclei = scores.nuclei
-    yield "nuclei_per_patch", "DAPI", nuclei.per_patch
     yield "nuclear_area_px", "DAPI", nuclei.area_px
-    yield "nuclear_area_um2", "DAPI", nuclei.area_um2
+    if not nuclei.measures:  # else they come with their intervals
+        yield "nuclei_per_patch", "DAPI", nuclei.per_patch
+        yield "nuclear_area_um2", "DAPI", nuclei.area_um2
     for against, match in (("truth", nuclei.against_truth), ("real", nuclei.against_real)):
         if match is None:
             continue

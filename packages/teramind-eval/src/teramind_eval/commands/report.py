@@ -67,9 +67,6 @@ def register(app: typer.Typer) -> None:
             Optional[str],  # noqa: UP045
             typer.Option(help="Accept weights of this SHA-256 too, besides published ones.", metavar="HASH"),
         ] = None,
-        seed: Annotated[
-            int, typer.Option(help="Draws the places that are shown, and KID's tiles.", min=0)
-        ] = 0,
         workers: Annotated[
             int, typer.Option(help="Processes that measure sections side by side.", min=1)
         ] = 1,
@@ -77,6 +74,22 @@ def register(app: typer.Typer) -> None:
             Optional[str],  # noqa: UP045
             typer.Option(help="Measure sections on a dask.distributed scheduler instead.", metavar="ADDRESS"),
         ] = None,
+        segmenter: Annotated[
+            str, typer.Option(help="What finds nuclei: watershed or cellpose.", metavar="NAME")
+        ] = "watershed",
+        cellpose_model: Annotated[
+            Optional[str],  # noqa: UP045
+            typer.Option(
+                help="nuclei or cyto3 (Cellpose 3), cpsam (4), or a weights file.", metavar="NAME|FILE"
+            ),
+        ] = None,
+        nucleus_um: Annotated[
+            Optional[float],  # noqa: UP045
+            typer.Option(help="Diameter of a nucleus, for Cellpose (9; of a file its own)."),
+        ] = None,
+        seed: Annotated[
+            int, typer.Option(help="Draws the places shown, KID's tiles and the bootstrap.", min=0)
+        ] = 0,
         incomplete: Annotated[
             bool,
             typer.Option(
@@ -103,6 +116,7 @@ def register(app: typer.Typer) -> None:
             window=window,
             inception=inception,
             inception_sha256=inception_sha256,
+            nuclei={"segmenter": segmenter, "cellpose_model": cellpose_model, "nucleus_um": nucleus_um},
             seed=seed,
             workers=workers,
             scheduler=scheduler,

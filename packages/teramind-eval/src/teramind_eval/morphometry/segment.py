@@ -1,105 +1,93 @@
-"""Nuclei in a DAPI section by watershed, streamed in overlapping blocks.
+"""Nuclei of a section, streamed in overlapping blocks.
 
-All lengths are micrometres and become pixels through the store's pixel size, so that one setting serves the 0.108 um of
-a microscope and the coarser pixels of a phantom. Per block: smooth, take away the background (a grey opening wider than
-any nucleus), threshold, then split touching nuclei by the watershed of the smoothed distance transform (Vincent and
-Soille 1991, with the distance transform's peaks as markers).
-
-The threshold is Otsu's, from the histogram of the whole section's tissue, so it does not depend on how the section is
-cut into blocks. A nucleus is counted by the one block whose core holds its centroid: nuclei on block borders count
-once.
+A nucleus belongs to the one block whose core holds its centroid: nuclei on block borders count once. What a segmenter
+needs to know of the whole section (`Segmenter.levels`) does not depend on how it is cut into blocks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, fields
 
 import numpy as np
 import numpy.typing as npt
 
 from teramind_data.errors import InputError
 from teramind_data.geometry import Box, tiles
+from teramind_eval.morphometry.segmenter import DapiSection, LabelImage, Levels, ReadImage, Segmenter
+from teramind_eval.morphometry.watershed import Watershed
 
-ReadImage = Callable[[Box], npt.NDArray[np.uint8]]
-FloatImage = npt.NDArray[np.float32]
-LabelImage = npt.NDArray[np.int32]
-
-#: Contrast histograms: grey levels 0..255 in quarter levels.
-_BINS_PER_LEVEL = 4
-
-
-@dataclass(frozen=True, slots=True)
-class NucleiSettings:
-    """What a nucleus looks like, in micrometres; defaults suit mouse brain.
-
-    Attributes:
-        smooth_um: SD of the Gaussian that quiets the camera's noise.
-        background_um: edge of the square opening that estimates the background; wider than any nucleus.
-        seed_um: SD of the Gaussian over the distance transform; larger splits less.
-        separation_um: smallest distance between the centres of two nuclei.
-        min_area_um2, max_area_um2: objects outside are no nuclei.
-        min_contrast: grey levels over the background that a nucleus needs at least, so that empty or flat images
-            give no nuclei rather than segmented noise.
-        block_px: edge of the blocks that are segmented at a time.
-    """
-
-    smooth_um: float = 0.7
-    background_um: float = 22.0
-    seed_um: float = 0.9
-    separation_um: float = 3.4
-    min_area_um2: float = 14.0
-    max_area_um2: float = 600.0
-    min_contrast: float = 10.0
-    block_px: int = 1536
-
-    def halo_px(self, pixel_size_um: float) -> int:
-        """Pixels around a block that decide about its nuclei: the opening's reach plus a clump of nuclei."""
-        return int(np.ceil((self.background_um + 15.0) / pixel_size_um))
+FloatColumn = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
 class Nuclei:
-    """Nuclei of one section: centroids in canvas pixels (integer = pixel centre) and areas in pixels, `(n,)` each."""
+    """Nuclei of one section, `(n,)` each.
 
-    y: npt.NDArray[np.float64]
-    x: npt.NDArray[np.float64]
+    Attributes:
+        y, x: centroids in canvas pixels (integer = pixel centre).
+        area_px: pixels.
+        eccentricity: of the ellipse with the same second moments: 0 a circle, towards 1 a line.
+        solidity: area over that of the convex hull.
+        intensity: mean grey level of DAPI.
+    """
+
+    y: FloatColumn
+    x: FloatColumn
     area_px: npt.NDArray[np.int64]
+    eccentricity: FloatColumn
+    solidity: FloatColumn
+    intensity: FloatColumn
 
     def __post_init__(self) -> None:
-        if not len(self.y) == len(self.x) == len(self.area_px):
-            raise InputError(
-                "nuclei columns differ in length",
-                expected="equal lengths",
-                found=f"{len(self.y)}, {len(self.x)}, {len(self.area_px)}",
-            )
+        lengths = {field.name: len(getattr(self, field.name)) for field in fields(self)}
+        if len(set(lengths.values())) > 1:
+            raise InputError("nuclei columns differ in length", expected="equal lengths", found=lengths)
 
     def __len__(self) -> int:
         return len(self.y)
 
     @property
-    def centroids(self) -> npt.NDArray[np.float64]:
+    def centroids(self) -> FloatColumn:
         """`(n, 2)`: y, x."""
         return np.stack([self.y, self.x], axis=1)
+
+    def take(self, which: npt.NDArray[np.bool_] | npt.NDArray[np.int64]) -> Nuclei:
+        """Some of them."""
+        return Nuclei(*(getattr(self, field.name)[which] for field in fields(self)))
 
     @classmethod
     def concatenate(cls, parts: Iterable[Nuclei]) -> Nuclei:
         """All parts as one; no part gives no nuclei."""
         kept = list(parts)
         if not kept:
-            return cls(np.zeros(0), np.zeros(0), np.zeros(0, dtype=np.int64))
-        return cls(
-            np.concatenate([part.y for part in kept]),
-            np.concatenate([part.x for part in kept]),
-            np.concatenate([part.area_px for part in kept]),
-        )
+            none = np.zeros(0)
+            return cls(none, none, np.zeros(0, dtype=np.int64), none, none, none)
+        return cls(*(np.concatenate([getattr(part, field.name) for part in kept]) for field in fields(cls)))
+
+
+@dataclass(frozen=True, slots=True)
+class BlockNuclei:
+    """Nuclei that one block owns.
+
+    Attributes:
+        core: the block without its halo; it holds their centroids.
+        block: what was segmented, halo included.
+        labels: `(y, x)` int32 over `block`: nucleus i of `nuclei` has label i + 1.
+        nuclei: measured whole, also where they stick out of the core.
+    """
+
+    core: Box
+    block: Box
+    labels: LabelImage
+    nuclei: Nuclei
 
 
 def find_nuclei(
     read: ReadImage,
     canvas: tuple[int, int],
     pixel_size_um: float,
-    settings: NucleiSettings | None = None,
+    segmenter: Segmenter | None = None,
     blocks: Iterable[Box] | None = None,
 ) -> Nuclei:
     """Nuclei of one section.
@@ -108,124 +96,81 @@ def find_nuclei(
         read: gives the DAPI pixels of a box inside the canvas, uint8 `(y, x)`.
         canvas: `(height, width)` of the section in pixels.
         pixel_size_um: edge of a pixel in micrometres.
-        settings: what a nucleus looks like.
+        segmenter: what finds them; default: the watershed with its defaults.
         blocks: the cores to look in (say, only those with tissue); default: the whole canvas.
     """
-    settings = settings or NucleiSettings()
-    cores = (
-        list(blocks)
-        if blocks is not None
-        else list(tiles(Box(0, canvas[0], 0, canvas[1]), settings.block_px))
+    segmenter = segmenter or Watershed()
+    section = DapiSection(read, canvas, pixel_size_um)
+    return Nuclei.concatenate(found.nuclei for found in blocks_of_nuclei(section, segmenter, blocks))
+
+
+def blocks_of_nuclei(
+    section: DapiSection,
+    segmenter: Segmenter,
+    cores: Iterable[Box] | None = None,
+    levels: Levels | None = None,
+) -> Iterator[BlockNuclei]:
+    """Nuclei of a section, a block at a time; arguments as for `find_nuclei`, `levels` those of more than `cores`."""
+    chosen = list(cores) if cores is not None else whole_section(section.canvas, segmenter.block_px)
+    if not chosen:
+        return
+    levels = segmenter.levels(section, chosen) if levels is None else levels
+    for core, block in section.with_halo(chosen, segmenter.halo_px(section.pixel_size_um)):
+        image = section.read(block)
+        yield owned(segmenter.segment(image, section.pixel_size_um, levels), image, core, block)
+
+
+def whole_section(canvas: tuple[int, int], block_px: int) -> list[Box]:
+    """Cores that cover a canvas."""
+    return list(tiles(Box(0, canvas[0], 0, canvas[1]), block_px))
+
+
+def owned(labels: LabelImage, image: npt.NDArray[np.uint8], core: Box, block: Box) -> BlockNuclei:
+    """The nuclei of a segmented block whose centroids its core holds."""
+    y, x = _centroids(labels)
+    # Pixel i covers [i - 0.5, i + 0.5): half-open cores shifted by half a pixel partition the plane.
+    inside = (
+        (y + block.y0 >= core.y0 - 0.5)
+        & (y + block.y0 < core.y1 - 0.5)
+        & (x + block.x0 >= core.x0 - 0.5)
+        & (x + block.x0 < core.x1 - 0.5)
     )
-    threshold = section_threshold(read, canvas, pixel_size_um, settings, cores)
-    found = []
-    for core, block in _with_halo(cores, canvas, settings.halo_px(pixel_size_um)):
-        labels = segment_block(read(block), pixel_size_um, threshold, settings)
-        found.append(_owned(labels, core, block))
-    return Nuclei.concatenate(found)
+    numbers = np.zeros(len(y) + 1, dtype=np.int32)
+    numbers[1:][inside] = np.arange(1, np.count_nonzero(inside) + 1)
+    kept = numbers[labels]
+    return BlockNuclei(core, block, kept, measure_labels(kept, image, (block.y0, block.x0)))
 
 
-def section_threshold(
-    read: ReadImage,
-    canvas: tuple[int, int],
-    pixel_size_um: float,
-    settings: NucleiSettings,
-    cores: Iterable[Box],
-) -> float:
-    """Otsu's threshold on the contrast over the background of all `cores` of a section, in grey levels."""
-    histogram = np.zeros(256 * _BINS_PER_LEVEL, dtype=np.int64)
-    for core, block in _with_halo(cores, canvas, settings.halo_px(pixel_size_um)):
-        inner = core.shift(-block.y0, -block.x0)
-        values = contrast(read(block), pixel_size_um, settings)[inner.slices]
-        index = np.clip(values * _BINS_PER_LEVEL, 0, histogram.size - 1).astype(np.int64)
-        histogram += np.bincount(index.ravel(), minlength=histogram.size)
-    return max(otsu(histogram) / _BINS_PER_LEVEL, settings.min_contrast)
-
-
-def otsu(histogram: npt.NDArray[np.int64]) -> float:
-    """Bin (lower edge of the bright class) that maximises the variance between two classes (Otsu 1979)."""
-    weights = histogram.astype(np.float64)
-    if np.count_nonzero(weights) < 2:
-        return float(weights.size)
-    levels = np.arange(weights.size, dtype=np.float64)
-    below = np.cumsum(weights)[:-1]
-    above = weights.sum() - below
-    sums = np.cumsum(weights * levels)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        gap = sums[:-1] / below - (sums[-1] - sums[:-1]) / above
-        between = np.where((below > 0) & (above > 0), below * above * gap**2, 0.0)
-    # A gap in the histogram makes a plateau: its middle keeps the threshold off either class.
-    best = np.flatnonzero(between >= between.max() * (1 - 1e-12))
-    return float(best[len(best) // 2] + 1)
-
-
-def contrast(image: npt.NDArray[np.uint8], pixel_size_um: float, settings: NucleiSettings) -> FloatImage:
-    """Smoothed DAPI over its local background, in grey levels, `(y, x)` float32, never negative."""
-    from scipy.ndimage import gaussian_filter, grey_opening, uniform_filter
-
-    smooth = gaussian_filter(image.astype(np.float32), settings.smooth_um / pixel_size_um)
-    edge = max(3, round(settings.background_um / pixel_size_um) | 1)
-    background = uniform_filter(grey_opening(smooth, size=(edge, edge)), edge)
-    # The blurred opening can lie above a dark pixel beside a bright edge.
-    return np.maximum(smooth - background, 0.0)
-
-
-def segment_block(
-    image: npt.NDArray[np.uint8], pixel_size_um: float, threshold: float, settings: NucleiSettings
-) -> LabelImage:
-    """Label image of the nuclei in a block: `(y, x)` int32, 0 is background; labels are consecutive."""
-    from scipy.ndimage import binary_fill_holes, binary_opening, distance_transform_edt, gaussian_filter
-    from skimage.feature import peak_local_max
-    from skimage.measure import label
-    from skimage.segmentation import relabel_sequential, watershed
-
-    mask = contrast(image, pixel_size_um, settings) > threshold
-    mask = binary_fill_holes(binary_opening(mask, iterations=1))
-    if not mask.any():
-        return np.zeros(image.shape, dtype=np.int32)
-    depth = gaussian_filter(distance_transform_edt(mask).astype(np.float32), settings.seed_um / pixel_size_um)
-    distance = max(1, round(settings.separation_um / pixel_size_um))
-    peaks = peak_local_max(depth, min_distance=distance, labels=label(mask), exclude_border=False)
-    markers = np.zeros(image.shape, dtype=np.int32)
-    markers[tuple(peaks.T)] = np.arange(1, len(peaks) + 1)
-    labels = watershed(-depth, markers, mask=mask)
-    areas = np.bincount(labels.ravel())
-    pixel_area = pixel_size_um**2
-    wrong = (areas * pixel_area < settings.min_area_um2) | (areas * pixel_area > settings.max_area_um2)
-    labels[wrong[labels]] = 0
-    return relabel_sequential(labels)[0].astype(np.int32)
-
-
-def measure_labels(labels: LabelImage, origin: tuple[int, int] = (0, 0)) -> Nuclei:
-    """Centroids (shifted by `origin`, canvas pixels) and areas of the labels 1..n of a label image."""
+def _centroids(labels: LabelImage) -> tuple[FloatColumn, FloatColumn]:
+    """Centroids of labels 1..n, in the label image's own pixels; nan for a label that is not there."""
     flat = labels.ravel()
     areas = np.bincount(flat)[1:]
     rows, columns = np.indices(labels.shape, dtype=np.float64)
-    y = np.bincount(flat, weights=rows.ravel())[1:]
-    x = np.bincount(flat, weights=columns.ravel())[1:]
-    present = areas > 0
-    centroids = np.stack([y, x], axis=1)[present] / areas[present, None] + np.asarray(
-        origin, dtype=np.float64
+    with np.errstate(invalid="ignore"):
+        y = np.bincount(flat, weights=rows.ravel())[1:] / areas
+        x = np.bincount(flat, weights=columns.ravel())[1:] / areas
+    return y, x
+
+
+def measure_labels(
+    labels: LabelImage, image: npt.NDArray[np.uint8], origin: tuple[int, int] = (0, 0)
+) -> Nuclei:
+    """Measure the labels of a label image.
+
+    Args:
+        labels: `(y, x)`, 0 is background.
+        image: DAPI of the same pixels.
+        origin: canvas pixel of the first one.
+    """
+    from skimage.measure import regionprops_table
+
+    wanted = ("centroid", "area", "eccentricity", "solidity", "intensity_mean")
+    found = regionprops_table(labels, image, properties=wanted)
+    return Nuclei(
+        found["centroid-0"] + float(origin[0]),
+        found["centroid-1"] + float(origin[1]),
+        found["area"].astype(np.int64),
+        found["eccentricity"].astype(np.float64),
+        found["solidity"].astype(np.float64),
+        found["intensity_mean"].astype(np.float64),
     )
-    column: npt.NDArray[np.float64] = centroids.astype(np.float64)
-    return Nuclei(column[:, 0], column[:, 1], areas[present].astype(np.int64))
-
-
-def _owned(labels: LabelImage, core: Box, block: Box) -> Nuclei:
-    found = measure_labels(labels, (block.y0, block.x0))
-    # Pixel i covers [i - 0.5, i + 0.5): half-open cores shifted by half a pixel partition the plane.
-    inside = (
-        (found.y >= core.y0 - 0.5)
-        & (found.y < core.y1 - 0.5)
-        & (found.x >= core.x0 - 0.5)
-        & (found.x < core.x1 - 0.5)
-    )
-    return Nuclei(found.y[inside], found.x[inside], found.area_px[inside])
-
-
-def _with_halo(cores: Iterable[Box], canvas: tuple[int, int], halo: int) -> Iterator[tuple[Box, Box]]:
-    for core in cores:
-        block = core.expand(halo).clip(canvas)
-        if block is None:
-            raise InputError("block lies outside the section", where=str(core), expected=f"inside {canvas}")
-        yield core, block

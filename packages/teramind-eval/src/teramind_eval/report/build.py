@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,7 +75,13 @@ def write_report(config: ReportConfig) -> tuple[Path, bool]:
     if config.inception is not None:
         inception = find_weights(config.inception, config.inception_sha256)
     inputs = _inputs(stores, truth, inception)
-    settings = {**config.measured(), "tile_px": sizes.tile, "patch_px": sizes.patch}
+    segmenter = config.nuclei.build()
+    settings = {
+        **config.measured(),
+        "nuclei": segmenter.describe(),
+        "tile_px": sizes.tile,
+        "patch_px": sizes.patch,
+    }
     out = Path(config.out)
     if state_of(out, inputs, settings, overwrite=config.overwrite) == "current":
         return out / PAGE, False
@@ -84,7 +90,7 @@ def write_report(config: ReportConfig) -> tuple[Path, bool]:
         journal = journals / name_of(inputs, settings)
         clear(journals, keep=journal.name)
         pictured = tuple(one for one in stores if not holds_maps_only(one.brain))
-        task = Task(pictured, sizes, config.nuclei.build(), truth, inception, config.seed)
+        task = Task(pictured, sizes, segmenter, truth, inception, config.seed)
         evidence = gather(config, stores, task, journal, (inputs, settings))
         write_into(draft, evidence)
     clear(journals)
@@ -164,7 +170,7 @@ def gather(
         seams = measure_seams(stores, grids, sizes.tile, advance)
     with progress(sections, "gene statistics", "sections") as advance:
         genes = gene_statistics(stores[0].brain, advance)
-    scores = store_results(stores, measured)
+    scores = store_results(stores, measured, config.seed)
     results = Results(
         settings=described[1],
         inputs=described[0],
@@ -222,6 +228,8 @@ def _write_table(path: Path, results: Results) -> None:
         ("mean", pa.float64()),
         ("sd", pa.float64()),
         ("n", pa.int64()),
+        ("low", pa.float64()),
+        ("high", pa.float64()),
     )
     pq.write_table(pa.Table.from_pylist(rows, schema=pa.schema(kinds)), path)
 
@@ -250,10 +258,19 @@ def command_line(config: ReportConfig, sizes: Sizes) -> str:
     if config.truth is not None:
         words += ["--truth", config.truth]
     words += ["--tile-px", str(sizes.tile), "--patch-px", str(sizes.patch), "--seed", str(config.seed)]
-    for option, value in (("--seam-px", config.seam_px), ("--window", config.window)):
+    nuclei = config.nuclei
+    if nuclei.segmenter != "watershed":
+        words += ["--segmenter", nuclei.segmenter]
+    given: tuple[tuple[str, object], ...] = (
+        ("--cellpose-model", nuclei.cellpose_model),
+        ("--nucleus-um", nuclei.nucleus_um),
+        ("--seam-px", config.seam_px),
+        ("--window", config.window),
+        ("--inception", config.inception),
+        ("--inception-sha256", config.inception_sha256),
+    )
+    for option, value in given:
         words += [] if value is None else [option, str(value)]
-    for option, given in (("--inception", config.inception), ("--inception-sha256", config.inception_sha256)):
-        words += [] if given is None else [option, given]
     if config.incomplete:
         words.append("--incomplete")
     return shlex.join([*words, "--out", config.out])
@@ -261,12 +278,13 @@ def command_line(config: ReportConfig, sizes: Sizes) -> str:
 
 def shown_settings(evidence: Evidence) -> list[tuple[str, str]]:
     """The report's own facts, for its page."""
-    nuclei = asdict(evidence.config.nuclei.build())
+    nuclei = evidence.config.nuclei.build().describe()
+    name = nuclei.pop("segmenter")
     return [
         ("tiles of PSNR, SSIM and MS-SSIM", f"{evidence.sizes.tile} px"),
         *_inception_facts(evidence.results.inputs),
         ("patches of nuclei counts", f"{evidence.sizes.patch} px"),
-        ("nuclei", "watershed: " + ", ".join(f"{key} {value:g}" for key, value in nuclei.items())),
+        ("nuclei", f"{name}: " + ", ".join(f"{key} {value}" for key, value in nuclei.items())),
         ("seed of the places shown", str(evidence.config.seed)),
         *((f"version of {name}", number) for name, number in evidence.results.versions.items()),
     ]

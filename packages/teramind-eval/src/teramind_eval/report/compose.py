@@ -13,6 +13,7 @@ from teramind_eval.report.panels import montage_panels, stain_panels
 from teramind_eval.report.pictures import choose_places
 from teramind_eval.report.places import PLACES, places_of
 from teramind_eval.report.provenance import flattened, sampling, stages
+from teramind_eval.report.segmenter import segmenter_note
 from teramind_eval.report.stacks import layers_of, points, space_of
 from teramind_eval.report.tables import summary, verdict
 from teramind_eval.report.trend_charts import attention_part
@@ -28,9 +29,6 @@ _LIMITS = (
     "PSNR and SSIM compare pixels: a nucleus drawn well but two pixels aside costs as much as one drawn "
     "badly. Centroid F1 and "
     "the distributions tell the two apart.",
-    "Nuclei are found by a watershed. What it misses or splits in the real image it misses or splits in "
-    "the others too; the real "
-    "column's own F1, where there is a truth, says how often.",
     "Attention shows what the model read, not what causes what.",
 )
 
@@ -76,7 +74,7 @@ def compose(evidence: Evidence) -> Page:
         genes=[] if evidence.genes is None else gene_charts(real, evidence.genes),
         origins=_origins(evidence),
         facts=shown_settings(evidence),
-        limits=(*((_PHANTOM_LIMIT,) if evidence.config.truth else ()), *_LIMITS),
+        limits=(*((_PHANTOM_LIMIT,) if evidence.config.truth else ()), segmenter_note(results), *_LIMITS),
         command=command_line(evidence.config, sizes),
         notes=_notes(evidence),
         parts=_parts(stores),

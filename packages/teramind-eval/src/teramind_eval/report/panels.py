@@ -8,7 +8,7 @@ import numpy as np
 
 from teramind_data.geometry import Box
 from teramind_eval.evaluate import NUCLEAR_STAIN
-from teramind_eval.morphometry.segment import NucleiSettings
+from teramind_eval.morphometry.segmenter import Segmenter
 from teramind_eval.pairs import Compared
 from teramind_eval.report.page import Panel, Shown, shown
 from teramind_eval.report.pictures import (
@@ -31,7 +31,7 @@ _MONTAGE_WIDTH = 300
 _MONTAGE_MOST = 24
 
 
-def stain_panels(stores: Sequence[Compared], views: Sequence[View], settings: NucleiSettings) -> list[Panel]:
+def stain_panels(stores: Sequence[Compared], views: Sequence[View], segmenter: Segmenter) -> list[Panel]:
     """Each stain alone at the closest zoom, then DAPI of the region with the nuclei found drawn round."""
     real = stores[0].brain
     stretch = stretch_of(read_view(real, views[0].section, views[0].box))
@@ -44,16 +44,16 @@ def stain_panels(stores: Sequence[Compared], views: Sequence[View], settings: Nu
             drawn = enlarge(single(pixels, index, stretch), _ENLARGED)
             pictures.append(_shown(drawn, one, closest, f"stain_{stain}"))
         panels.append(Panel(f"{stain} alone", f"The closest view, {stain} in grey.", tuple(pictures)))
-    panels.append(_outlines(stores, region, settings, stretch))
+    panels.append(_outlines(stores, region, segmenter, stretch))
     return panels
 
 
-def _outlines(stores: Sequence[Compared], view: View, settings: NucleiSettings, stretch: Stretch) -> Panel:
+def _outlines(stores: Sequence[Compared], view: View, segmenter: Segmenter, stretch: Stretch) -> Panel:
     channel = stores[0].brain.stains.index(NUCLEAR_STAIN)
-    blocks = blocks_of(stores[0].brain, view.section, settings)
+    blocks = blocks_of(stores[0].brain, view.section, segmenter)
     pictures = []
     for one in stores:
-        labels = nuclei_in_view(one.brain, view, settings, NUCLEAR_STAIN, blocks)
+        labels = nuclei_in_view(one.brain, view, segmenter, NUCLEAR_STAIN, blocks)
         drawn = enlarge(
             _tinted(single(read_view(one.brain, view.section, view.box), channel, stretch)),
             _ENLARGED * 3 // 2,

@@ -14,15 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from teramind_data.geometry import Box, tiles
-from teramind_eval.morphometry.segment import (
-    LabelImage,
-    NucleiSettings,
-    section_threshold,
-    segment_block,
-)
+from teramind_eval.morphometry.segmenter import DapiSection, LabelImage
 from teramind_eval.pairs import read_stain, tissue_blocks
 
 if TYPE_CHECKING:
+    from teramind_eval.morphometry.segmenter import Segmenter
     from teramind_eval.part import Part
 
 Picture = npt.NDArray[np.uint8]
@@ -227,22 +223,22 @@ def scale_bar(picture: Picture, um_across: float) -> tuple[Picture, str]:
 
 
 def nuclei_in_view(
-    brain: Part, view: View, settings: NucleiSettings, stain: str, blocks: Sequence[Box]
+    brain: Part, view: View, segmenter: Segmenter, stain: str, blocks: Sequence[Box]
 ) -> LabelImage:
-    """Labels of the nuclei in a view, cut at its rim, with the threshold of the whole section's tissue."""
+    """Labels of the nuclei in a view, cut at its rim, with the levels of the whole section's tissue."""
 
     def read(box: Box) -> npt.NDArray[np.uint8]:
         return read_stain(brain, view.section, box, stain)
 
-    threshold = section_threshold(read, brain.canvas, brain.pixel_size_um, settings, blocks)
-    around = view.box.expand(settings.halo_px(brain.pixel_size_um)).clip(brain.canvas) or view.box
-    labels = segment_block(read(around), brain.pixel_size_um, threshold, settings)
-    return labels[view.box.shift(-around.y0, -around.x0).slices]
+    section = DapiSection(read, brain.canvas, brain.pixel_size_um)
+    ((core, block),) = section.with_halo([view.box], segmenter.halo_px(brain.pixel_size_um))
+    labels = segmenter.segment(read(block), brain.pixel_size_um, segmenter.levels(section, blocks))
+    return labels[core.shift(-block.y0, -block.x0).slices]
 
 
-def blocks_of(real: Part, section: int, settings: NucleiSettings) -> list[Box]:
+def blocks_of(real: Part, section: int, segmenter: Segmenter) -> list[Box]:
     """The blocks in which a section's nuclei are looked for."""
-    return tissue_blocks(real, section, settings.block_px)
+    return tissue_blocks(real, section, segmenter.block_px)
 
 
 def _uint8(values: npt.NDArray[np.float64]) -> Picture:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from teramind_eval.evaluate import NUCLEAR_STAIN
-from teramind_eval.morphometry.segment import NucleiSettings
+from teramind_eval.morphometry.segmenter import Segmenter
 from teramind_eval.pairs import Compared
 from teramind_eval.report.embed import lines_png
 from teramind_eval.report.page import Panel, Place, Shown, shown
@@ -40,7 +40,7 @@ _OUTLINED_PX = 1536
 
 
 def places_of(
-    stores: Sequence[Compared], places: Sequence[tuple[View, ...]], settings: NucleiSettings
+    stores: Sequence[Compared], places: Sequence[tuple[View, ...]], segmenter: Segmenter
 ) -> tuple[list[Place], list[dict[str, Any]]]:
     """Places for the page, and a table of where each picture is, with the nuclei outlined in it."""
     real = stores[0].brain
@@ -48,7 +48,7 @@ def places_of(
     for number, views in enumerate(places, start=1):
         section = views[0].section
         stretch = stretch_of(read_view(real, section, views[0].box))
-        blocks = blocks_of(real, section, settings)
+        blocks = blocks_of(real, section, segmenter)
         zooms = []
         for index, view in enumerate(views):
             inner = views[index + 1] if index + 1 < len(views) else None
@@ -58,7 +58,7 @@ def places_of(
                 picture, bar = _picture(one, view, inner, stretch, name)
                 count = None
                 if max(view.box.shape) <= _OUTLINED_PX:
-                    labels = nuclei_in_view(one.brain, view, settings, NUCLEAR_STAIN, blocks)
+                    labels = nuclei_in_view(one.brain, view, segmenter, NUCLEAR_STAIN, blocks)
                     count = int(np.count_nonzero(np.unique(labels)))
                     picture = _outlined(picture, labels, count)
                 pictures.append(picture)
