@@ -54,7 +54,8 @@ def command(
         bool,
         typer.Option("--roi-exact", help="Compute what lies around --roi too, as the whole brain has it."),
     ] = False,
-    steps: Annotated[int, typer.Option(help="DDIM steps; 15 as in the paper.")] = 15,
+    sampler: Annotated[str, typer.Option(help="ddim, or dpmpp-2m with fewer steps.")] = "ddim",
+    steps: Annotated[int, typer.Option(help="Of the sampler; 15 as in the paper.")] = 15,
     seed: Annotated[int, typer.Option(help="Of the start noise, of both.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     precision: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
@@ -82,6 +83,7 @@ def command(
         checkpoint=checkpoint,
         out=str(out / "edited.zarr"),
         seed=seed,
+        sampler=sampler,  # type: ignore[arg-type]
         steps=steps,
         sections=None if sections is None else parse_sections(sections),
         roi=None if roi is None else parse_roi(roi),
