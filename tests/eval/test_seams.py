@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,10 @@ import pytest
 
 from teramind_data.errors import InputError
 from teramind_eval.metrics import seams as module
-from teramind_eval.metrics.seam_scores import Grid, grids_of, measure_seams
-from teramind_eval.metrics.seams import SeamSums, between_sections, border_sums, section_seams
-from teramind_eval.pairs import open_store
-from teramind_eval.results import TOGETHER
+from teramind_eval.metrics.seam_scores import grids_of, seam_scores
+from teramind_eval.metrics.seams import Grid, SeamSums, between_sections, border_sums, section_seams
+from teramind_eval.pairs import Compared, open_store
+from teramind_eval.results import TOGETHER, SeamScores
 from tests.eval.conftest import Stores
 from tests.eval.drawn import CANVAS, draw_section, write_generated
 
@@ -32,6 +33,20 @@ def by_loop(image: np.ndarray, counted: np.ndarray, grid: int) -> SeamSums:
                     sums[border][0] += (int(image[b, a]) - int(image[y, x])) ** 2
                     sums[border][1] += 1
     return SeamSums(sums[True][0], int(sums[True][1]), sums[False][0], int(sums[False][1]))
+
+
+def scores_of(stores: Sequence[Compared], grids: dict[str, Grid]) -> tuple[SeamScores, ...]:
+    """All sections of all stores that have a grid."""
+    real = stores[0].brain
+    found = {
+        one.label: [
+            section_seams(real, one.brain, section.index, grids[one.label].tile, TILE)
+            for section in real.sections
+        ]
+        for one in stores
+        if one.label in grids
+    }
+    return seam_scores(stores, grids, found)
 
 
 def tissue_of(section: int) -> np.ndarray:
@@ -96,16 +111,12 @@ def test_windows_whose_tone_differs_are_told(tmp_path: Path) -> None:
     run = open_store(str(tmp_path / "G.zarr"), "G", "generated")
     grids = grids_of((real, run), {"G": {"patch": 64, "z": 2}}, Grid())
     assert grids == {"real": Grid(64, 2), "G": Grid(64, 2)}
-    found = {
-        (one.store, one.stain): one
-        for one in measure_seams((real, run), grids, TILE)
-        if one.across == "windows"
-    }
+    found = {(one.store, one.stain): one for one in scores_of((real, run), grids) if one.across == "windows"}
     assert found["G", TOGETHER].index > 3 * found["real", TOGETHER].index
     assert found["G", TOGETHER].n == found["G", "DAPI"].n + found["G", "PolyT"].n
     # One section alone has no neighbour.
     part = [type(one)(one.label, one.role, one.brain.named(["s1", "s3"])) for one in (real, run)]
-    assert all(one.across == "tiles" for one in measure_seams(part, grids, TILE))
+    assert all(one.across == "tiles" for one in scores_of(part, grids))
 
 
 def test_grids_come_from_the_store_then_the_option_then_the_first_run(stores: Stores) -> None:
@@ -122,5 +133,5 @@ def test_grids_come_from_the_store_then_the_option_then_the_first_run(stores: St
         "shuffled": Grid(32, 2),
     }
     assert grids_of(opened, made, Grid(128, 1))["theirs"] == Grid(128, 1)
-    assert grids_of(opened, {}, Grid())["ours"] == Grid()
-    assert measure_seams(opened, grids_of(opened, {}, Grid()), TILE) == ()
+    assert grids_of(opened, {}, Grid()) == {}
+    assert scores_of(opened, {}) == ()

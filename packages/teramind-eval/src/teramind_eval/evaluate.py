@@ -17,6 +17,7 @@ import numpy.typing as npt
 from teramind_data.geometry import Box, tiles
 from teramind_eval.likeness import ByStain, ImageSums, measure_tiles
 from teramind_eval.metrics.distribution import Distribution, Extractor, FeatureSums, Reference
+from teramind_eval.metrics.seams import Grid, SectionSeams, section_seams
 from teramind_eval.morphometry.annotation import region_names, regions_of_nuclei, regions_of_patches
 from teramind_eval.morphometry.bootstrap import patch_weights
 from teramind_eval.morphometry.compare import Match, match_centroids
@@ -85,6 +86,7 @@ class Task:
         truth: a phantom's cell tables.
         inception: opens what makes features for FID, sFID and KID; not measured without.
         seed: decides which tiles KID draws.
+        grids: by label, how stores were put together; seams are measured of these.
     """
 
     stores: tuple[Compared, ...]
@@ -93,17 +95,23 @@ class Task:
     truth: Path | None = None
     inception: Opens | None = None
     seed: int = 0
+    grids: Mapping[str, Grid] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Raw:
-    """Mergeable sums of one store, but for `distribution`: distances of a section do not add up to those of a brain."""
+    """Mergeable sums of one store.
+
+    But for `distribution`, distances of a section, which do not add up to those of a brain, and `seams`, a section's
+    own; both are lost in merging.
+    """
 
     image: ImageSums = field(default_factory=ImageSums)
     morphometry: Morphometry = field(default_factory=Morphometry.empty)
     against_truth: Match | None = None
     against_real: Match | None = None
     distribution: dict[str, Distribution] = field(default_factory=dict)
+    seams: SectionSeams | None = None
 
     def merge(self, other: Raw) -> Raw:
         """Sums of both."""
@@ -159,8 +167,16 @@ def measure_section(task: Task, section: int, extractor: Extractor | None) -> tu
             None if truth is None else match_centroids(truth.centroids, truth.radius_px, nuclei.centroids),
             None if nuclei is reference else _match_nuclei(reference, nuclei),
             far[one.label],
+            _seams(task, one, section),
         )
     return out, features
+
+
+def _seams(task: Task, store: Compared, section: int) -> SectionSeams | None:
+    grid = task.grids.get(store.label)
+    if grid is None:
+        return None
+    return section_seams(task.stores[0].brain, store.brain, section, grid.tile, task.sizes.tile)
 
 
 def section_nuclei(

@@ -1,29 +1,20 @@
-"""Seams of all stores of a report as plain numbers: on which grid each was made, then one pass over its pixels."""
+"""Seams of all stores of a report as plain numbers: on which grid each was made, and its indices."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from teramind_eval.metrics.seams import BrainSeams, SeamSums, section_seams
+from teramind_eval.metrics.seams import BrainSeams, Grid, SeamSums, SectionSeams
 from teramind_eval.pairs import Compared
 from teramind_eval.results import TOGETHER, SeamScores
-
-
-@dataclass(frozen=True, slots=True)
-class Grid:
-    """How a store was put together: edge of its tiles in pixels, and sections of a window; None where not known."""
-
-    tile: int | None = None
-    window: int | None = None
 
 
 def grids_of(
     stores: Sequence[Compared], made: Mapping[str, Mapping[str, Any]], given: Grid
 ) -> dict[str, Grid]:
-    """The grid of each store by label: what its making says, else `given`, else the first generated one's.
+    """The grid of each store that has one, by label: what its making says, else `given`, else the first run's.
 
     Args:
         stores: the real one, then the others. The real one, which has none of its own, is measured on the first
@@ -41,33 +32,28 @@ def grids_of(
     for one in stores:
         grid = own(one.label) if one.role != "real" else first
         out[one.label] = Grid(grid.tile or first.tile, grid.window or first.window)
-    return out
+    return {label: grid for label, grid in out.items() if grid != Grid()}
 
 
-def measure_seams(
-    stores: Sequence[Compared],
-    grids: Mapping[str, Grid],
-    tile: int,
-    done: Callable[[], object] | None = None,
+def seam_scores(
+    stores: Sequence[Compared], grids: Mapping[str, Grid], found: Mapping[str, Sequence[SectionSeams | None]]
 ) -> tuple[SeamScores, ...]:
-    """Seam indices of every store that has a grid. The first store is the real one; `tile` px tissue tiles count.
+    """Seam indices of every store that has a grid.
 
-    `done` is called after each section.
+    Args:
+        stores: the real one first.
+        grids: by label.
+        found: by label, each section's seams in the real brain's order.
     """
     real = stores[0].brain
-    found = {one.label: BrainSeams(grids[one.label].window) for one in stores if grids[one.label] != Grid()}
-    for section in real.sections:
-        for one in stores:
-            if one.label in found:
-                seams = section_seams(real, one.brain, section.index, grids[one.label].tile, tile)
-                found[one.label].add(real.chosen[section.index], seams)
-        if done is not None:
-            done()
-    return tuple(
-        score
-        for label, seams in found.items()
-        for score in _scores(label, grids[label], (*real.stains, TOGETHER), seams)
-    )
+    scores: list[SeamScores] = []
+    for label, grid in grids.items():
+        brain = BrainSeams(grid.window)
+        for own, section in zip(real.chosen, found[label], strict=True):
+            if section is not None:
+                brain.add(own, section)
+        scores += _scores(label, grid, (*real.stains, TOGETHER), brain)
+    return tuple(scores)
 
 
 def _scores(label: str, grid: Grid, stains: Sequence[str], seams: BrainSeams) -> Iterator[SeamScores]:

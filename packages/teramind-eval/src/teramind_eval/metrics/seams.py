@@ -34,6 +34,14 @@ FloatArray = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
+class Grid:
+    """How a store was put together: edge of its tiles in pixels, and sections of a window; None where not known."""
+
+    tile: int | None = None
+    window: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class SeamSums:
     """Squared differences of neighbours and their number, across seams and elsewhere."""
 

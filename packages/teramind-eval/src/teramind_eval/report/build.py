@@ -19,7 +19,8 @@ from teramind_eval.genes.scores import brain_scores, write_genes
 from teramind_eval.genes.statistics import GeneStatistics, gene_statistics
 from teramind_eval.journal import clear
 from teramind_eval.metrics.inception_weights import WeightsFile, find_weights
-from teramind_eval.metrics.seam_scores import Grid, grids_of, measure_seams
+from teramind_eval.metrics.seam_scores import grids_of, seam_scores
+from teramind_eval.metrics.seams import Grid
 from teramind_eval.morphometry.truth import read_truth, truth_path
 from teramind_eval.pairs import Compared, check_comparable, open_store, same_sections, warn_about, warn_of_few
 from teramind_eval.report.output import (
@@ -90,7 +91,8 @@ def write_report(config: ReportConfig) -> tuple[Path, bool]:
         journal = journals / name_of(inputs, settings)
         clear(journals, keep=journal.name)
         pictured = tuple(one for one in stores if not holds_maps_only(one.brain))
-        task = Task(pictured, sizes, segmenter, truth, inception, config.seed)
+        grids = grids_of(pictured, _made(pictured), Grid(config.seam_px, config.window))
+        task = Task(pictured, sizes, segmenter, truth, inception, config.seed, grids)
         evidence = gather(config, stores, task, journal, (inputs, settings))
         write_into(draft, evidence)
     clear(journals)
@@ -164,12 +166,9 @@ def gather(
     sections = len(stores[0].brain.sections)
     with progress(sections, "measure sections", "sections") as advance:
         measured = measure_brains(task, journal, config.run_on(), advance)
-    made = {one.label: making(one.brain.provenance) for one in stores[1:]}
-    grids = grids_of(stores, made, Grid(config.seam_px, config.window))
-    with progress(sections, "measure seams", "sections") as advance:
-        seams = measure_seams(stores, grids, sizes.tile, advance)
     with progress(sections, "gene statistics", "sections") as advance:
         genes = gene_statistics(stores[0].brain, advance)
+    found = {label: [raw.seams for raw in raws] for label, raws in measured.by_store.items()}
     scores = store_results(stores, measured, config.seed)
     results = Results(
         settings=described[1],
@@ -181,10 +180,14 @@ def gather(
         agreement=attention.headlines.agreement,
         genes=() if genes is None else tuple(brain_scores(genes)),
         versions={name: version(name) for name in _PACKAGES},
-        made=made,
-        seams=seams,
+        made=_made(stores),
+        seams=seam_scores(stores, task.grids, found),
     )
     return Evidence(config, stores, sizes, measured, attention, genes, results, maps_only)
+
+
+def _made(stores: Sequence[Compared]) -> dict[str, dict[str, Any]]:
+    return {one.label: making(one.brain.provenance) for one in stores if one.role != "real"}
 
 
 def write_into(folder: Path, evidence: Evidence) -> None:
