@@ -88,7 +88,7 @@ def _curve_rows(stores: Sequence[StoreResult]) -> Iterator[dict[str, Any]]:
     for store in stores:
         for section in store.sections:
             for stain, image in section.scores.image.items():
-                for measure in ("psnr_db", "ssim"):
+                for measure in ("psnr_db", "ssim", "ms_ssim"):
                     yield {
                         **_place(store, section),
                         "stain": stain,

@@ -8,6 +8,7 @@ from teramind_eval.pairs import Compared
 from teramind_eval.report.build import Evidence, command_line, shown_settings
 from teramind_eval.report.charts import curve_charts, distribution_charts
 from teramind_eval.report.gene_charts import gene_charts
+from teramind_eval.report.likeness_charts import likeness_charts
 from teramind_eval.report.page import AttentionPart, Card, Origin, Page
 from teramind_eval.report.panels import montage_panels, stain_panels
 from teramind_eval.report.pictures import choose_places
@@ -68,7 +69,7 @@ def compose(evidence: Evidence) -> Page:
         stains=stain_panels(stores, views[0], nuclei),
         montage=montage_panels(stores),
         space=space_of(space),
-        curves=curve_charts(results.stores, sizes),
+        curves=[*curve_charts(results.stores, sizes), *likeness_charts(results.stores)],
         distributions=distribution_charts(results.stores, evidence.measured, sizes, real.pixel_size_um),
         attention=_attention(evidence, views[0][0].section),
         genes=[] if evidence.genes is None else gene_charts(real, evidence.genes),

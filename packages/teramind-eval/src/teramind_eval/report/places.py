@@ -49,6 +49,13 @@ def places_of(
         section = views[0].section
         stretch = stretch_of(read_view(real, section, views[0].box))
         blocks = blocks_of(real, section, segmenter)
+        outlined = [view for view in views if max(view.box.shape) <= _OUTLINED_PX]
+        # The widest is segmented, closer views are cut from it: what nuclei need to know of a section costs most.
+        labels = {
+            one.label: nuclei_in_view(one.brain, outlined[0], segmenter, NUCLEAR_STAIN, blocks)
+            for one in stores
+            if outlined
+        }
         zooms = []
         for index, view in enumerate(views):
             inner = views[index + 1] if index + 1 < len(views) else None
@@ -57,14 +64,14 @@ def places_of(
                 name = f"place{number}_zoom{index + 1}_{slug(one.label)}"
                 picture, bar = _picture(one, view, inner, stretch, name)
                 count = None
-                if max(view.box.shape) <= _OUTLINED_PX:
-                    labels = nuclei_in_view(one.brain, view, segmenter, NUCLEAR_STAIN, blocks)
-                    count = int(np.count_nonzero(np.unique(labels)))
-                    picture = _outlined(picture, labels, count)
+                if view in outlined:
+                    around = outlined[0].box
+                    inside = labels[one.label][view.box.shift(-around.y0, -around.x0).slices]
+                    count = int(np.count_nonzero(np.unique(inside)))
+                    picture = _outlined(picture, inside, count)
                 pictures.append(picture)
                 table.append(_row(picture, one, view, number, count))
-            box = view.box
-            note = f"y {box.y0}–{box.y1}, x {box.x0}–{box.x1} px; bar {bar}"
+            note = f"y {view.box.y0}–{view.box.y1}, x {view.box.x0}–{view.box.x1} px; bar {bar}"
             zooms.append(Panel(view.name, note, tuple(pictures)))
         name = real.sections[section].name
         note = f"section {name}, z {real.sections[section].z_um:g} µm"

@@ -40,6 +40,8 @@ class _Measure:
     better: Literal["higher", "lower", "near"]
     value: Callable[[Scores], Statistic | None]
     digits: int
+    #: Whether it is left out where no store has it.
+    optional: bool = False
 
 
 def _image(scores: Scores, measure: str, stain: str) -> Statistic | None:
@@ -50,6 +52,14 @@ def _image(scores: Scores, measure: str, stain: str) -> Statistic | None:
 def _f1(scores: Scores, against: str) -> Statistic | None:
     match = getattr(scores.nuclei, against)
     return None if match is None else Statistic(match.f1, None, match.true_positive + match.false_negative)
+
+
+def _far(scores: Scores, measure: str) -> Statistic | None:
+    found = scores.distribution.get(TOGETHER)
+    if found is None:
+        return None
+    value: Statistic | float | None = getattr(found, measure)
+    return value if isinstance(value, Statistic) else Statistic(value, None, found.n)
 
 
 def _distance(scores: Scores, which: str) -> Statistic | None:
@@ -79,6 +89,27 @@ def _measures(stains: Sequence[str], patch_px: int, has_truth: bool) -> list[_Me
             f"SSIM, {stain}", "this stain alone", "higher", partial(_image, measure="ssim", stain=stain), 3
         )
         for stain in stains
+    ]
+    listed.append(
+        _Measure(
+            "MS-SSIM",
+            "structure at five scales, both stains, tissue tiles",
+            "higher",
+            partial(_image, measure="ms_ssim", stain=TOGETHER),
+            3,
+            optional=True,
+        )
+    )
+    listed += [
+        _Measure(
+            title,
+            "distance of the tiles' Inception features, both stains",
+            "lower",
+            partial(_far, measure=name),
+            digits,
+            optional=True,
+        )
+        for title, name, digits in (("sFID", "sfid", 2), ("FID", "fid", 2), ("KID", "kid", 4))
     ]
     if has_truth:
         listed.append(
@@ -129,6 +160,10 @@ def summary(results: Results, stains: Sequence[str], patch_px: int) -> tuple[Row
         for measure in _measures(stains, patch_px, has_truth)
     ]
     for measure, values in (*listed, *_seams(results)):
+        if measure.optional and not any(
+            value is not None and value.mean is not None for value in values.values()
+        ):
+            continue
         cells = tuple(_cell(one, values, results, measure) for one in results.stores)
         rows.append(Row(measure.title, measure.note, _RULES[measure.better], cells))
     return tuple(rows)

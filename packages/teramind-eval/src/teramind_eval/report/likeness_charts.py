@@ -1,0 +1,146 @@
+"""Likeness of the images by region, and distances of their features by section, where these were measured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from teramind_eval.report.page import Chart
+from teramind_eval.report.plots import Plot, Scheme, draw, looks
+from teramind_eval.results import TOGETHER, StoreResult
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+#: Regions drawn, those with most tiles; the numbers beside the figure have all.
+_MOST_REGIONS = 16
+
+_DISTANCES = (("sfid", "sFID"), ("fid", "FID"))
+
+
+def likeness_charts(stores: Sequence[StoreResult]) -> list[Chart]:
+    """Scores by region where the real brain is annotated, sFID and FID by section where there are features."""
+    charts = []
+    regions = _regions(stores)
+    if regions:
+        charts.append(
+            Chart(
+                "psnr_ssim_by_region",
+                _region_plot(stores, regions),
+                "Likeness by region",
+                "Mean over the tissue tiles of each region, both stains together, in brackets how many; bars are one "
+                "standard deviation between tiles."
+                + (f" The {_MOST_REGIONS} regions with most tiles." if len(regions) == _MOST_REGIONS else ""),
+                "Dot plots of PSNR and SSIM for each region and store",
+                list(_region_rows(stores)),
+            )
+        )
+    measured = [one for one in stores if any(s.scores.distribution for s in one.sections)]
+    if measured:
+        charts.append(
+            Chart(
+                "fid_by_section",
+                _distance_plot(stores, measured),
+                "Distance of features from the real ones",
+                "sFID and FID of the tissue tiles of each section, both stains together; lower is better. Both grow as "
+                "tiles get fewer: compare stores with each other, not with other reports.",
+                "Line plots of sFID and FID by section position",
+                list(_distance_rows(measured)),
+            )
+        )
+    return charts
+
+
+def _regions(stores: Sequence[StoreResult]) -> list[tuple[str, int]]:
+    """Name and number of tiles of the largest regions, the largest first."""
+    counts: dict[str, int] = {}
+    for store in stores:
+        for name, scores in store.brain.regions.items():
+            counts[name] = max(counts.get(name, 0), scores[TOGETHER].psnr_db.n if TOGETHER in scores else 0)
+    ordered = sorted(((name, n) for name, n in counts.items() if n), key=lambda one: (-one[1], one[0]))
+    return ordered[:_MOST_REGIONS]
+
+
+def _region_plot(stores: Sequence[StoreResult], regions: Sequence[tuple[str, int]]) -> Plot:
+    shown = [one for one in stores if one.brain.regions]
+
+    def paint(figure: Figure, scheme: Scheme) -> None:
+        style = looks(stores, scheme)
+        rows = np.arange(len(regions))[::-1]
+        grid = figure.subplots(1, 2, sharey=True)
+        for axes, (measure, title) in zip(grid, (("psnr_db", "PSNR (dB)"), ("ssim", "SSIM")), strict=True):
+            for index, store in enumerate(shown):
+                look = style[store.label]
+                values = [
+                    getattr(store.brain.regions[name][TOGETHER], measure)
+                    if name in store.brain.regions
+                    else None
+                    for name, _ in regions
+                ]
+                mean = [np.nan if v is None or v.mean is None else v.mean for v in values]
+                spread = [0.0 if v is None or v.sd is None else v.sd for v in values]
+                shift = (index - (len(shown) - 1) / 2) * 0.6 / max(1, len(shown))
+                axes.errorbar(
+                    mean,
+                    rows - shift,
+                    xerr=spread,
+                    fmt=look.marker,
+                    color=look.colour,
+                    markersize=4.5,
+                    elinewidth=1,
+                    label=look.label,
+                )
+            axes.set_xlabel(title)
+        grid[0].set_yticks(rows, [f"{name} ({n})" for name, n in regions])
+        figure.legend(*grid[0].get_legend_handles_labels(), loc="outside upper right", ncols=4)
+
+    return draw((9.2, 1.4 + 0.34 * len(regions)), paint)
+
+
+def _distance_plot(stores: Sequence[StoreResult], measured: Sequence[StoreResult]) -> Plot:
+    def paint(figure: Figure, scheme: Scheme) -> None:
+        style = looks(stores, scheme)
+        grid = figure.subplots(1, 2)
+        for axes, (measure, title) in zip(grid, _DISTANCES, strict=True):
+            for store in measured:
+                look = style[store.label]
+                found = [s.scores.distribution.get(TOGETHER) for s in store.sections]
+                values = [None if one is None else getattr(one, measure) for one in found]
+                axes.plot(
+                    [section.z_um for section in store.sections],
+                    [np.nan if value is None else value for value in values],
+                    look.style,
+                    marker=look.marker,
+                    markersize=4.5,
+                    color=look.colour,
+                    label=look.label,
+                )
+            axes.set(xlabel="section position z (µm)", ylabel=f"{title} (no unit)", title=title)
+        figure.legend(*grid[0].get_legend_handles_labels(), loc="outside upper right", ncols=4)
+
+    return draw((9.2, 3.3), paint)
+
+
+def _region_rows(stores: Sequence[StoreResult]) -> Iterator[dict[str, Any]]:
+    for store in stores:
+        for name, scores in store.brain.regions.items():
+            for stain, image in scores.items():
+                for measure in ("psnr_db", "ssim", "ms_ssim"):
+                    head = {"store": store.label, "region": name, "stain": stain, "measure": measure}
+                    yield {**head, **asdict(getattr(image, measure))}
+
+
+def _distance_rows(stores: Sequence[StoreResult]) -> Iterator[dict[str, Any]]:
+    for store in stores:
+        for section in store.sections:
+            for grouping, one in section.scores.distribution.items():
+                head = {
+                    "store": store.label,
+                    "section": section.name,
+                    "z_um": section.z_um,
+                    "stains": grouping,
+                }
+                yield {**head, "fid": one.fid, "sfid": one.sfid, "kid": one.kid.mean, "n": one.n}
