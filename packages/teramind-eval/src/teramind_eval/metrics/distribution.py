@@ -83,13 +83,21 @@ class FeatureMoments:
         return FeatureMoments(n, self.mean + delta * (other.n / n), m2)
 
     def factor(self) -> FloatArray:
-        """A matrix `(d, r)` whose product with its transpose is the sample covariance; r is its numerical rank."""
-        from scipy.linalg import eigh
+        """A matrix `(d, r)` whose product with its transpose is the sample covariance; r is its numerical rank.
 
-        values, vectors = eigh(self.m2 / (self.n - 1), check_finite=False)
+        By Cholesky's method with pivots, which stops at the rank: few rows are quick, however many features there are.
+        """
+        from scipy.linalg.lapack import dpstrf
+
+        covariance = self.m2 / (self.n - 1)
         # What lies below is rounding; its square root would not be small.
-        kept = values > len(values) * np.finfo(np.float64).eps * max(values[-1], 0.0)
-        return vectors[:, kept] * np.sqrt(values[kept])
+        least = len(covariance) * np.finfo(np.float64).eps * float(covariance.diagonal().max())
+        if least <= 0:
+            return np.zeros((len(covariance), 0))
+        packed, pivots, rank, _ = dpstrf(covariance, tol=least, lower=1)
+        factor = np.empty((len(covariance), rank))
+        factor[pivots - 1] = np.tril(packed)[:, :rank]
+        return factor
 
 
 def frechet_distance(a: FeatureMoments, b: FeatureMoments) -> float | None:
