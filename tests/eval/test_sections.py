@@ -355,4 +355,7 @@ def _check_written(page: Path) -> None:
     assert "ms_ssim" not in set(table["measure"])
     text = page.read_text()
     assert "NOT the published ones" in text
+    assert "Likeness by region" in text
+    for measure in ("sFID", "FID", "KID"):
+        assert f'<th scope="row">{measure}<small>' in text
     assert "--inception given.pth" in text
