@@ -149,6 +149,9 @@ class MemoryRows:
         y, x = (slice(r.start * patch, r.stop * patch) for r in (range(tile_row, tile_row + 1), columns))
         return self.task.x_T[..., y, x]
 
+    def live(self, tile_row: int, columns: range) -> np.ndarray:
+        return np.ones(len(columns), bool)
+
 
 def wavefront(task: Task, batch: int) -> tuple[Tensor, Span, Span]:
     """All steps at once, down the canvas."""

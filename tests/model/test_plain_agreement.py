@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 import torch
 
@@ -226,3 +227,6 @@ class InMemory:
     def noise(self, tile_row: int, columns: range) -> torch.Tensor:
         p = self.size.patch
         return self.x_T[:, tile_row * p : (tile_row + 1) * p, columns.start * p : columns.stop * p]
+
+    def live(self, tile_row: int, columns: range) -> np.ndarray:
+        return np.ones(len(columns), bool)

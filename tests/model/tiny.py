@@ -31,9 +31,14 @@ def tiny_counts(canvas: tuple[int, int], sections: int, seed: int = 0) -> np.nda
 
 
 def tiny_atlas(
-    path: Path, canvas: tuple[int, int] = (64, 96), sections: int = 3, *, regions: bool = True
+    path: Path,
+    canvas: tuple[int, int] = (64, 96),
+    sections: int = 3,
+    *,
+    regions: bool = True,
+    tissue: np.ndarray | None = None,
 ) -> Brain:
-    """An atlas store with random counts, written through the public writer."""
+    """An atlas store with random counts, written through the public writer; tissue everywhere, unless given by bins."""
     spec = BrainSpec(
         kind="atlas",
         canvas=canvas,
@@ -50,7 +55,7 @@ def tiny_atlas(
         writer.write("morphology", z, None, rng.integers(0, 256, (2, *canvas), dtype=np.uint8))
         writer.write("expression", z, None, counts[:, z])
     bins = counts.shape[1:]
-    writer.add_labels("tissue", array=np.ones(bins, np.uint8))
+    writer.add_labels("tissue", array=np.ones(bins, np.uint8) if tissue is None else tissue)
     if regions:
         labels = np.ones(bins, np.uint16)
         labels[:, :, bins[2] // 2 :] = 2

@@ -51,6 +51,9 @@ def command(
             "--roi-exact", help="Compute what lies around --roi too: it then equals that part of the brain."
         ),
     ] = False,
+    tissue_only: Annotated[
+        bool, typer.Option("--tissue-only", help="Leave tiles without tissue in or beside them black.")
+    ] = False,
     shuffle_genes: Annotated[
         bool, typer.Option("--shuffle-genes", help="Control: genes of other tiles, same region and density.")
     ] = False,
@@ -127,6 +130,7 @@ def command(
         sections=None if sections is None else parse_sections(sections),
         roi=None if roi is None else parse_roi(roi),
         roi_exact=roi_exact,
+        tissue_only=tissue_only,
         control=control,
         control_tile=shuffle_tile,
         strata=strata,

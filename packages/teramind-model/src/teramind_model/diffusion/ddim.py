@@ -18,6 +18,9 @@ from teramind_model.network.unet import Encoded, PatchUNet
 OUTSIDE = -1.0
 """What the image is outside the canvas, at every step, as published."""
 
+Inside = tuple[int, int] | Tensor | None
+"""What of ``x (..., H, W)`` is not -1 at every step: the upper left ``(height, width)``, a mask ``(H, W)``, or all."""
+
 
 @torch.inference_mode()
 def sample_canvas(
@@ -26,7 +29,7 @@ def sample_canvas(
     x_T: Tensor,
     steps: int | Sequence[Step] = 15,
     *,
-    inside: tuple[int, int] | None = None,
+    inside: Inside = None,
     on_step: Callable[[int, Tensor], None] | None = None,
     on_row: Callable[[int], None] | None = None,
 ) -> Tensor:
@@ -41,8 +44,8 @@ def sample_canvas(
     steps
         How many of DDIM, or a sampler's own (``sampler_steps``).
     inside
-        Height and width of the canvas where ``x_T`` was padded below and to the right to whole tiles: what lies
-        beyond is -1 at every step.
+        Height and width of the canvas where ``x_T`` was padded below and to the right to whole tiles, or a mask of
+        pixels ``(H, W)``: all else is -1 at every step.
     on_step
         Called with the number of steps done (1 .. steps) and ``x`` after them.
     on_row
@@ -98,8 +101,10 @@ def _row_genes(model: PatchUNet, counts: Tensor, row: int, columns: int) -> Gene
     return model.gene_features(strip.unflatten(-1, (columns, bins)).movedim(-2, 0))
 
 
-def keep_inside(x: Tensor, inside: tuple[int, int] | None) -> Tensor:
-    """``x`` with -1 below and to the right of the canvas's height and width (None: the canvas is all of it)."""
+def keep_inside(x: Tensor, inside: Inside) -> Tensor:
+    """``x`` with -1 where it is not inside."""
+    if isinstance(inside, Tensor):
+        return torch.where(inside, x, OUTSIDE)
     if inside is None or inside == tuple(x.shape[-2:]):
         return x
     height, width = inside

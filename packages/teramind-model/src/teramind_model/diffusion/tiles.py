@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from teramind_data.errors import InputError
 from teramind_data.geometry import BIN_PX
-from teramind_model.diffusion.ddim import OUTSIDE, keep_inside
+from teramind_model.diffusion.ddim import OUTSIDE, Inside, keep_inside
 from teramind_model.diffusion.steps import History, Step, as_steps
 
 __all__ = ["TileNoise", "TileShape", "sample_tiles"]
@@ -47,7 +47,7 @@ def sample_tiles(
     steps: int | Sequence[Step] = 15,
     *,
     batch: int = 16,
-    inside: tuple[int, int] | None = None,
+    inside: Inside = None,
     on_row: Callable[[int], None] | None = None,
 ) -> Tensor:
     """Denoise a canvas.
@@ -59,7 +59,8 @@ def sample_tiles(
         x_T: start noise ``(k * Z, H, W)``, stain slow; H and W multiples of P.
         steps: how many of DDIM, or a sampler's own (``sampler_steps``).
         batch: tiles predicted at once.
-        inside: height and width of the canvas where ``x_T`` was padded to whole tiles; -1 beyond, at every step.
+        inside: height and width of the canvas where ``x_T`` was padded to whole tiles, or a mask of pixels ``(H, W)``;
+            -1 elsewhere, at every step.
         on_row: called with the number of tiles in each row of tiles as its noise has been predicted.
 
     Returns:

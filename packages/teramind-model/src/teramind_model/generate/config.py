@@ -101,6 +101,8 @@ class GenerateConfig:
         roi: part of the canvas to generate, grown to whole tiles; black outside. The whole canvas where None.
         roi_exact: also compute the tiles around the region that it depends on, so that it equals that part of the whole
             brain; else the image is -1 around it at every step, as published.
+        tissue_only: leave tiles without tissue in themselves or their neighbours black, -1 at every step (see
+            ``teramind_model.generate.tissue``).
         control: ``none``: each place's own genes; ``shuffled``: those of another tile of the same region and
             density; ``neighbour``: those of the next section.
         edits: changes of genes' counts before generation (``teramind_model.edits``), after the control, in this order.
@@ -120,6 +122,7 @@ class GenerateConfig:
     sections: tuple[int, int] | None = None
     roi: Box | None = None
     roi_exact: bool = False
+    tissue_only: bool = False
     control: Control = "none"
     edits: tuple[str, ...] = ()
     edit_region: str | None = None

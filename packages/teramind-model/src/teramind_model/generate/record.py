@@ -27,6 +27,8 @@ def request_of(
     further: dict[str, Any] = {"draws": config.draws} if config.draws > 1 else {}
     if config.roi_exact:
         further["roi_exact"] = True
+    if config.tissue_only:
+        further["tissue_only"] = True
     if edits is not None:
         further |= edits.describe()
     return {

@@ -19,11 +19,19 @@ class StoreRows:
     """Rows of one window, for :class:`teramind_model.generate.wavefront.Wavefront`.
 
     Counts are read in bands of 256 px, a store's chunk, and noise in its own blocks; ``bins_read`` counts the gene bins
-    that were asked of the store, each once a unit.
+    that were asked of the store, each once a unit. ``tissue`` are the canvas's tiles that are made, all where None.
     """
 
-    def __init__(self, counts: CountsSource, window: Window, shape: UNetShape, seed: int) -> None:
+    def __init__(
+        self,
+        counts: CountsSource,
+        window: Window,
+        shape: UNetShape,
+        seed: int,
+        tissue: NDArray[np.bool_] | None = None,
+    ) -> None:
         self._counts, self._window, self._shape, self._seed = counts, window, shape, seed
+        self._tissue = tissue
         self._bands: dict[int, NDArray[np.integer]] = {}
         self._noise: tuple[int, NDArray[np.float32]] | None = None
         self.bins_read = 0
@@ -55,3 +63,9 @@ class StoreRows:
             self._noise = (band, noise.reshape(-1, *box.shape))
         start = tile_row * patch - band * BLOCK_PX
         return torch.from_numpy(self._noise[1][:, start : start + patch])
+
+    def live(self, tile_row: int, columns: range) -> NDArray[np.bool_]:
+        """See :class:`teramind_model.generate.wavefront.RowSource`."""
+        if self._tissue is None:
+            return np.ones(len(columns), bool)
+        return self._tissue[tile_row, columns.start : columns.stop]

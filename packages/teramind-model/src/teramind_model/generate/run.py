@@ -175,9 +175,16 @@ class _Run:
     def _windows(self, writer: BrainWriter, watching: Watchers) -> dict[str, Any]:
         setting, config = self.setting, self.config
         tiles = computed(config, setting.source, setting.job)
-        canvas, precision = setting.atlas.canvas, config.run.precision
-        steps = sampler_steps(config.sampler, config.steps)
-        sampler = Sampler(setting.source, setting.counts, tiles, canvas, steps, config.seed, precision)
+        sampler = Sampler(
+            setting.source,
+            setting.counts,
+            tiles,
+            setting.atlas.canvas,
+            sampler_steps(config.sampler, config.steps),
+            config.seed,
+            config.run.precision,
+            setting.tissue,
+        )
         return {"windows": run_windows(writer, sampler, setting.job, watching, self.say)}
 
     def _units(self, writer: BrainWriter, watching: Watchers) -> dict[str, Any]:

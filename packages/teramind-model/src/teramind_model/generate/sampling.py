@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from teramind_data.geometry import Box, Window
 from teramind_model.controls import CountsSource
-from teramind_model.diffusion.ddim import to_uint8
+from teramind_model.diffusion.ddim import Inside, to_uint8
 from teramind_model.diffusion.noise import start_noise
 from teramind_model.diffusion.steps import Step
 from teramind_model.generate.source import Source
+from teramind_model.generate.tissue import TissueTiles
 from teramind_model.methods.canvas import denoise_canvas
 
 __all__ = ["Sampler", "autocast"]
@@ -28,6 +29,7 @@ class Sampler:
     Attributes:
         tiles: the part in whole tiles, aligned to the patch edge; may stick out of the canvas below and right.
         canvas: ``(height, width)`` in pixels; beyond it the image is -1 at every step.
+        tissue: where only tissue is made; all else is made too, and thrown away at every step.
     """
 
     source: Source
@@ -37,6 +39,7 @@ class Sampler:
     steps: tuple[Step, ...]
     seed: int
     precision: str = "float32"
+    tissue: TissueTiles | None = None
 
     @property
     def inside(self) -> Box:
@@ -69,12 +72,22 @@ class Sampler:
                 counts.to(device),
                 x_T.to(device),
                 self.steps,
-                inside=self.inside.shape,
+                inside=self._shown(window, device),
                 on_row=on_row,
             )
         height, width = self.inside.shape
         image = to_uint8(x[..., :height, :width]).unflatten(0, (network.stains, network.image_slices))
         return image.cpu().numpy()
+
+    def _shown(self, window: Window, device: torch.device) -> Inside:
+        if self.tissue is None:
+            return self.inside.shape
+        patch = self.source.network.patch
+        made = self.tissue.window(window)[self.tiles.coarsen(patch).slices]
+        pixels = torch.from_numpy(np.kron(made, np.ones((patch, patch), bool)))
+        pixels[self.inside.height :] = False
+        pixels[:, self.inside.width :] = False
+        return pixels.to(device)
 
 
 def autocast(device: str, precision: str) -> AbstractContextManager[object]:

@@ -18,6 +18,7 @@ from teramind_model.generate.job import Job, layout_of, plan_job
 from teramind_model.generate.record import request_of
 from teramind_model.generate.source import Source, load_source
 from teramind_model.generate.strips import Strips
+from teramind_model.generate.tissue import TissueTiles
 from teramind_model.generate.watch import Watcher
 
 __all__ = ["Setting", "prepare"]
@@ -54,6 +55,11 @@ class Setting:
             return NeighbourCounts(self.atlas, self.genes)
         return MeasuredCounts(self.atlas, self.genes)
 
+    @property
+    def tissue(self) -> TissueTiles | None:
+        """Where only tissue is made: where that is."""
+        return TissueTiles(self.atlas, self.source.network.patch) if self.config.tissue_only else None
+
     def strips(self, on_shard: Watcher) -> Strips:
         """What makes the units; ``on_shard`` is shown each shard once it is written."""
         config, job = self.config, self.job
@@ -69,6 +75,7 @@ class Setting:
             batch=config.run.batch,
             precision=config.run.precision,
             on_shard=on_shard,
+            tissue=self.tissue,
         )
 
 

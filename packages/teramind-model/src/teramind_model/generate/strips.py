@@ -19,10 +19,11 @@ from teramind_model.generate.draws import write_shard
 from teramind_model.generate.rows import StoreRows
 from teramind_model.generate.sampling import autocast
 from teramind_model.generate.source import Source
+from teramind_model.generate.tissue import TissueTiles
 from teramind_model.generate.units import Layout, Unit
 from teramind_model.generate.watch import Watcher
 from teramind_model.generate.wavefront import Wavefront
-from teramind_model.network.unet import PatchUNet
+from teramind_model.network.unet import PatchUNet, UNetShape
 
 __all__ = ["Done", "Strips"]
 
@@ -45,7 +46,8 @@ class Done:
 @dataclass(frozen=True)
 class Strips:
     """What all units of a run share. ``first`` .. ``end`` are the atlas's sections that the store holds; a draw is made
-    of each of ``seeds``; ``on_shard`` is shown each shard of the first once it is written."""
+    of each of ``seeds``; ``on_shard`` is shown each shard of the first once it is written; with ``tissue`` only that is
+    made."""
 
     source: Source
     counts: CountsSource
@@ -58,6 +60,7 @@ class Strips:
     batch: int
     precision: str
     on_shard: Watcher
+    tissue: TissueTiles | None = None
 
     def shards(self, pending: Iterable[tuple[int, Box]], unit: Unit) -> list[tuple[int, Box]]:
         """Those of the shards not written yet that are the unit's: section of the store, box in pixels."""
@@ -80,9 +83,9 @@ class Strips:
         advance: Callable[[int], None],
     ) -> None:
         """Make and write what of a unit is not written yet: its shards ``pending``."""
-        region, patch = self.layout.region, self.layout.patch
-        pixels = region.refine(patch)
-        touched = [(z, box) for z, box in pending if box.intersect(pixels) is not None]
+        region = self.layout.region
+        tissue = None if self.tissue is None else self.tissue.window(unit.window)
+        touched = [(z, box) for z, box in pending if self.layout.shows(box, tissue)]
         for z, box in pending:
             if (z, box) not in touched:
                 black = np.zeros((len(self.source.stains), *box.shape), np.uint8)
@@ -97,7 +100,8 @@ class Strips:
         for z, box in touched:
             by_band.setdefault(box.y0 // self.layout.band, []).append((z, box))
         # All draws side by side, band by band: none is ever whole in memory.
-        draws = [self._bands(unit, rows, seed, done, advance) for seed in self.seeds]
+        readers = [StoreRows(self.counts, unit.window, self._shape, seed, tissue) for seed in self.seeds]
+        draws = [self._bands(unit, rows, reader, done, advance) for reader in readers]
         for bands in zip(*draws, strict=True):
             band = bands[0][0]
             for z, box in by_band.get(band, ()):
@@ -106,13 +110,11 @@ class Strips:
                 self._write(writer, z, box, blocks, done)
 
     def _bands(
-        self, unit: Unit, rows: range, seed: int, done: Done, advance: Callable[[int], None]
+        self, unit: Unit, rows: range, reader: StoreRows, done: Done, advance: Callable[[int], None]
     ) -> Iterator[tuple[int, NDArray[np.uint8]]]:
         """``(band, image (stains, Z, band px, strip px))`` as their last rows are finished."""
-        model = self.source.model
-        assert isinstance(model, PatchUNet)
-        shape, patch, edge = model.config, self.layout.patch, self.layout.band_tiles
-        reader = StoreRows(self.counts, unit.window, shape, seed)
+        model, shape = self._model, self._shape
+        patch, edge = self.layout.patch, self.layout.band_tiles
         target = unit.target(rows)
         wavefront = Wavefront(model, reader, self.steps, target, self.layout.known, self.canvas, self.batch)
         size = (shape.stains, shape.image_slices, self.layout.band, len(unit.columns) * patch)
@@ -130,6 +132,16 @@ class Strips:
                 yield row // edge, image
                 image = np.zeros(size, np.uint8)
         done.bins_read += reader.bins_read
+
+    @property
+    def _model(self) -> PatchUNet:
+        model = self.source.model
+        assert isinstance(model, PatchUNet)
+        return model
+
+    @property
+    def _shape(self) -> UNetShape:
+        return self._model.config
 
     def _cut(self, image: NDArray[np.uint8], band: int, unit: Unit, box: Box) -> NDArray[np.uint8]:
         """A shard's block ``(stains, h, w)`` of a band's image, black outside the region and the canvas."""

@@ -6,6 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from math import lcm
 
+import numpy as np
+from numpy.typing import NDArray
+
 from teramind_data.errors import InputError
 from teramind_data.geometry import Box, Window, ceil_div
 from teramind_model.generate.budget import Work, check_unit, unit_memory
@@ -34,6 +37,11 @@ class Layout:
     def band_tiles(self) -> int:
         """Edge of a band in tiles."""
         return self.band // self.patch
+
+    def shows(self, box: Box, tissue: NDArray[np.bool_] | None = None) -> bool:
+        """Whether anything is made in a box of pixels: it meets the region, and tissue (tiles of the whole canvas)."""
+        tiles = box.cover(self.patch).coarsen(self.patch).intersect(self.region)
+        return tiles is not None and (tissue is None or bool(tissue[tiles.slices].any()))
 
     def strips(self, width: int) -> Iterator[range]:
         """Columns of tiles, cut at multiples of ``width`` bands."""

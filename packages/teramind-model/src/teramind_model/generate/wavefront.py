@@ -6,22 +6,37 @@ own t. A row of patches is encoded once a step and its skips wait one wave for t
 once and live until the last step has passed. A few rows of each step are all that is held, however high the canvas.
 
 A part of the canvas (a strip, a restart further down) computes at step s what the later steps will need of it: the part
-grown by N - 1 - s tiles. Batches keep one shape, idle places included: kernels round differently for other shapes.
+grown by N - 1 - s tiles. Tiles that the source calls background are -1 at every step and cost nothing.
+
+Batches keep one shape, idle places included: kernels round differently for other shapes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
 from teramind_data.geometry import Box
 from teramind_model.diffusion.ddim import OUTSIDE
 from teramind_model.diffusion.steps import History, Step
+from teramind_model.generate.patches import (
+    PatchRow,
+    cut_patches,
+    each_level,
+    join_genes,
+    join_patches,
+    narrow_genes,
+    spread,
+    taken,
+)
+from teramind_model.generate.runs import Runs, patches_under
 from teramind_model.network.gene_gene import GeneFeatures
 from teramind_model.network.unet import Encoded, PatchUNet
 
@@ -38,6 +53,10 @@ class RowSource(Protocol):
 
     def noise(self, tile_row: int, columns: range) -> Tensor:
         """Start noise ``(k * Z, P, len(columns) * P)`` of a row of tiles."""
+        ...
+
+    def live(self, tile_row: int, columns: range) -> NDArray[np.bool_]:
+        """Which tiles of a row are made; the others are background. May be asked in any order."""
         ...
 
 
@@ -60,7 +79,7 @@ def needed(target: Box, region: Box, later: int) -> Box:
 
 @dataclass(frozen=True)
 class _Place:
-    """Some neighbouring tiles (or patches) of one step's row."""
+    """Some neighbouring tiles (or patches) of one step's row: columns from ``first`` on."""
 
     step: int
     first: int
@@ -69,15 +88,20 @@ class _Place:
 
 @dataclass
 class _Step:
-    """One denoising step: what it computes, its last encoded row of patches, and the rows of x it waits to use, each
-    with what the step before handed on beside it."""
+    """One denoising step: what it computes, its last encoded row of patches, and the rows of x it waits to use (but for
+    those that are background all over), each with what the step before handed on beside it."""
 
     rule: Step
     tiles: Box
     x_columns: range
-    above: Encoded | None = None
+    above: PatchRow | None = None
     x: dict[int, Tensor] = field(default_factory=dict)
     history: dict[int, History] = field(default_factory=dict)
+
+    @property
+    def columns(self) -> range:
+        """Of its tiles."""
+        return range(self.tiles.x0, self.tiles.x1)
 
 
 class Wavefront:
@@ -106,7 +130,7 @@ class Wavefront:
         self._patch, self._batch = model.config.patch, batch
         self._target, self._region, self._inside = target, region, inside
         self._device = next(model.parameters()).device
-        self._genes: dict[int, GeneFeatures] = {}
+        self._genes: dict[int, tuple[GeneFeatures, Runs]] = {}
         self.calls = Calls()
         last = len(steps) - 1
         self._steps = []
@@ -140,33 +164,49 @@ class Wavefront:
         below = self._encode(active)
         tiles = {s: row for s, row in active.items() if row >= self._steps[s].tiles.y0}
         noise = self._decode(tiles, below)
-        finished = [(row, self._advance(s, row, noise[s])) for s, row in tiles.items()]
+        finished = [(row, self._advance(s, row, noise.get(s))) for s, row in tiles.items()]
         for s in active:
-            self._steps[s].above = below[s]
+            self._steps[s].above = below.get(s)
         for patch_row in [p for p in self._genes if p < wave - 2 * (len(self._steps) - 1) + 1]:
             del self._genes[patch_row]
-        for (row, (x, history)), s in zip(finished, tiles, strict=True):
-            if s < len(self._steps) - 1:
-                self._steps[s + 1].x[row] = x
-                self._steps[s + 1].history[row] = history
-            else:
-                yield row, x
+        for (row, made), s in zip(finished, tiles, strict=True):
+            if s == len(self._steps) - 1:
+                yield row, self._background(self._steps[s].columns) if made is None else made[0]
+            elif made is not None:
+                self._steps[s + 1].x[row], self._steps[s + 1].history[row] = made
 
     def _begin(self, row: int) -> None:
         """Read what the first step meets for the first time: noise of tile rows, genes of the patch row below."""
         step = self._steps[0]
         while self._noise_rows and self._noise_rows.start <= row + 1:
             tile_row, self._noise_rows = self._noise_rows.start, self._noise_rows[1:]
-            x = self._source.noise(tile_row, step.x_columns).to(self._device)
-            step.x[tile_row] = self._bounded(x, tile_row, step.x_columns)
-        self._genes[row + 1] = self._gene_features(row + 1)
+            if self._source.live(tile_row, step.x_columns).any():
+                x = self._source.noise(tile_row, step.x_columns).to(self._device)
+                step.x[tile_row] = self._bounded(x, tile_row, step.x_columns)
+        if runs := self._patch_runs(0, row + 1):
+            self._genes[row + 1] = (self._gene_features(row + 1, runs), runs)
 
-    def _gene_features(self, patch_row: int) -> GeneFeatures:
+    def _tile_runs(self, s: int, row: int) -> Runs:
+        """Tiles that a step makes of a row."""
+        return Runs.of(self._live(s, row), self._steps[s].tiles.x0)
+
+    def _patch_runs(self, s: int, patch_row: int) -> Runs:
+        """Patches that a step needs of a row: those under the tiles that it makes above and below."""
+        flags = patches_under(self._live(s, patch_row - 1), self._live(s, patch_row))
+        return Runs.of(flags, self._steps[s].tiles.x0)
+
+    def _live(self, s: int, row: int) -> NDArray[np.bool_]:
+        step = self._steps[s]
+        if step.tiles.y0 <= row < step.tiles.y1:
+            return self._source.live(row, step.columns)
+        return np.zeros(len(step.columns), bool)
+
+    def _gene_features(self, patch_row: int, runs: Runs) -> GeneFeatures:
         """Features of a patch row over the first step's columns, the widest; batches of one shape."""
         tiles = self._steps[0].tiles
         columns = range(tiles.x0, tiles.x1 + 1)
         counts = self._source.counts(patch_row, columns).to(self._device, torch.float32)
-        patches = counts.unflatten(-1, (len(columns), -1)).movedim(-2, 0)
+        patches = taken(counts.unflatten(-1, (len(columns), -1)).movedim(-2, 0), runs, columns)
         self.calls.genes += len(patches)
         parts = [self._model.gene_features(self._filled(part)) for part in patches.split(self._batch)]
         g_0, g_1, g_2, g_3 = (torch.cat([p[i] for p in parts])[: len(patches)] for i in range(4))
@@ -177,64 +217,65 @@ class Wavefront:
         self.calls.idle += self._batch - len(part)
         return self._filled_quietly(part)
 
-    def _encode(self, active: dict[int, int]) -> dict[int, Encoded]:
-        """The patch row below each active step's tile row."""
-        patches = {s: self._patches(s, row + 1) for s, row in active.items()}
-        parts: dict[int, list[Encoded]] = {s: [] for s in active}
-        for places in self._batches({s: len(p) for s, p in patches.items()}):
-            x = torch.cat([patches[p.step][p.first : p.first + p.count] for p in places])
-            genes = self._genes_of([(p, active[p.step] + 1) for p in places])
+    def _encode(self, active: dict[int, int]) -> dict[int, PatchRow]:
+        """What each active step needs of the patch row below its tile row."""
+        runs = {s: found for s, row in active.items() if (found := self._patch_runs(s, row + 1))}
+        patches = {s: self._patches(s, active[s] + 1, columns) for s, columns in runs.items()}
+        parts: dict[int, list[Encoded]] = {s: [] for s in runs}
+        for places in self._batches(runs):
+            starts = [runs[p.step].position(p.first) for p in places]
+            x = torch.cat([patches[p.step][i : i + p.count] for p, i in zip(places, starts, strict=True)])
+            genes = join_genes([self._genes_of(p.first, p.count, active[p.step] + 1) for p in places])
             self.calls.encoded += len(x)
             encoded = self._model.encode(
-                self._filled(x), self._times(places), _map(self._filled_quietly, genes)
+                self._filled(x), self._times(places), each_level(self._filled_quietly, genes)
             )
             done = 0
             for p in places:
-                parts[p.step].append(_slice(encoded, done, done + p.count))
+                parts[p.step].append(cut_patches(encoded, done, done + p.count))
                 done += p.count
-        return {s: _join(pieces) for s, pieces in parts.items()}
+        # Taken out one by one: all rows in parts and joined would be twice what the wave has to hold.
+        return {s: PatchRow(join_patches(parts.pop(s)), columns) for s, columns in runs.items()}
 
-    def _decode(self, tiles: dict[int, int], below: dict[int, Encoded]) -> dict[int, Tensor]:
-        """Noise ``(tiles, k * Z, P, P)`` of each step's tile row, from the patch rows above and below its middle."""
-        parts: dict[int, list[Tensor]] = {s: [] for s in tiles}
-        for places in self._batches({s: self._steps[s].tiles.width for s in tiles}):
+    def _decode(self, tiles: dict[int, int], below: dict[int, PatchRow]) -> dict[int, Tensor]:
+        """Noise ``(tiles, k * Z, P, P)`` of what each step makes of its tile row, from the patch rows above and below
+        its middle."""
+        runs = {s: found for s, row in tiles.items() if (found := self._tile_runs(s, row))}
+        parts: dict[int, list[Tensor]] = {s: [] for s in runs}
+        for places in self._batches(runs):
             cuts = [self._cut(p, tiles[p.step], below[p.step]) for p in places]
-            encoded = _join([cut for cut, _ in cuts])
-            genes = _join_genes([g for _, g in cuts])
+            encoded = join_patches([cut for cut, _ in cuts])
+            genes = join_genes([g for _, g in cuts])
             count = len(encoded.middle)
             self.calls.decoded += count
             filled = Encoded(
                 self._filled(encoded.middle), tuple(self._filled_quietly(skip) for skip in encoded.skips)
             )
-            eps = self._model.decode(filled, self._times(places), _map(self._filled_quietly, genes))
+            genes = each_level(self._filled_quietly, genes)
+            del cuts, encoded  # copied, where several places or idle ones are in the batch
+            eps = self._model.decode(filled, self._times(places), genes)
             done = 0
             for p in places:
                 parts[p.step].append(eps[done : done + p.count])
                 done += p.count
         return {s: torch.cat(pieces) for s, pieces in parts.items()}
 
-    def _cut(self, place: _Place, row: int, below: Encoded) -> tuple[Encoded, GeneFeatures]:
+    def _cut(self, place: _Place, row: int, below: PatchRow) -> tuple[Encoded, GeneFeatures]:
         """The collage patches of some tiles: what the decoder reads, cut from two rows of patches."""
-        step = self._steps[place.step]
-        above = step.above
+        above = self._steps[place.step].above
         assert above is not None  # the wave before encoded it
-        first, last = place.first, place.first + place.count + 1
-        upper, lower = _slice(above, first, last), _slice(below, first, last)
-        columns = [_Place(place.step, first, place.count + 1)]
-        genes = [self._genes_of([(p, patch_row) for p in columns]) for patch_row in (row, row + 1)]
-        return self._model.collage(_join([upper, lower]), _join_genes(genes), 2, place.count + 1)
+        first, count = place.first, place.count + 1
+        both = join_patches([above.cut(first, count), below.cut(first, count)])
+        genes = [self._genes_of(first, count, patch_row) for patch_row in (row, row + 1)]
+        return self._model.collage(both, join_genes(genes), 2, count)
 
-    def _genes_of(self, places: Sequence[tuple[_Place, int]]) -> GeneFeatures:
-        """Gene features of places, each of a patch row."""
-        widest = self._steps[0].tiles.x0
-        slices = []
-        for place, patch_row in places:
-            start = self._steps[place.step].tiles.x0 - widest + place.first
-            slices.append(_narrow(self._genes[patch_row], start, place.count))
-        return _join_genes(slices)
+    def _genes_of(self, first: int, count: int, patch_row: int) -> GeneFeatures:
+        """Gene features of some neighbouring patches."""
+        genes, runs = self._genes[patch_row]
+        return narrow_genes(genes, runs.position(first), count)
 
-    def _patches(self, s: int, patch_row: int) -> Tensor:
-        """Noised patches ``(columns, k * Z, P, P)`` of a patch row: halves of the tile rows above and below, -1 where
+    def _patches(self, s: int, patch_row: int, runs: Runs) -> Tensor:
+        """Noised patches ``(patches, k * Z, P, P)`` of a patch row: halves of the tile rows above and below, -1 where
         there are none."""
         step, half = self._steps[s], self._patch // 2
         shown = next(iter(step.x.values()))
@@ -245,22 +286,38 @@ class Wavefront:
         right = (step.x_columns.stop - step.tiles.x1) * self._patch - half
         # Negative padding cuts; a positive one is the outside of the region.
         strip = functional.pad(strip, (-left, -right), value=OUTSIDE)
-        return strip.unflatten(-1, (-1, self._patch)).movedim(-2, 0)
+        patches = strip.unflatten(-1, (-1, self._patch)).movedim(-2, 0)
+        return taken(patches, runs, range(step.tiles.x0, step.tiles.x1 + 1))
 
-    def _advance(self, s: int, row: int, eps: Tensor) -> tuple[Tensor, History]:
-        """A tile row after step s, over the step's columns, and its history; what was before the step is let go."""
+    def _advance(self, s: int, row: int, eps: Tensor | None) -> tuple[Tensor, History] | None:
+        """A tile row after step s, over the step's columns, and its history, None where it is all background; what was
+        before the step is let go."""
         step = self._steps[s]
-        left = (step.tiles.x0 - step.x_columns.start) * self._patch
-        columns = slice(left, left + step.tiles.width * self._patch)
-        history = tuple(image[..., columns] for image in step.history.get(row, ()))
-        x, handed = step.rule.advance(step.x[row][..., columns], eps.movedim(0, -2).flatten(-2), history)
+        before, history = step.x.get(row), step.history.get(row, ())
         for old in [r for r in step.x if r <= row]:
             del step.x[old]
             step.history.pop(old, None)
-        return self._bounded(x, row, range(step.tiles.x0, step.tiles.x1)), handed
+        if eps is None:
+            return None
+        assert before is not None  # a tile that is made has been there before
+        left = (step.tiles.x0 - step.x_columns.start) * self._patch
+        columns = slice(left, left + step.tiles.width * self._patch)
+        eps = spread(eps, self._tile_runs(s, row), step.columns).movedim(0, -2).flatten(-2)
+        x, handed = step.rule.advance(
+            before[..., columns], eps, tuple(image[..., columns] for image in history)
+        )
+        return self._bounded(x, row, step.columns), handed
+
+    def _background(self, columns: range) -> Tensor:
+        channels = self._model.config.stains * self._model.config.image_slices
+        return torch.full((channels, self._patch, len(columns) * self._patch), OUTSIDE, device=self._device)
 
     def _bounded(self, x: Tensor, row: int, columns: range) -> Tensor:
-        """-1 where a row of tiles sticks out of the canvas."""
+        """-1 where a row of tiles sticks out of the canvas, and where it is background."""
+        live = self._source.live(row, columns)
+        if not live.all():
+            made = torch.from_numpy(live).to(x.device).repeat_interleave(self._patch)
+            x = torch.where(made, x, OUTSIDE)
         height, width = self._inside
         rows = min(self._patch, height - row * self._patch)
         wide = min(len(columns) * self._patch, width - columns.start * self._patch)
@@ -269,14 +326,14 @@ class Wavefront:
         padding = (0, x.shape[-1] - wide, 0, x.shape[-2] - rows)
         return functional.pad(x[..., :rows, :wide], padding, value=OUTSIDE)
 
-    def _batches(self, lengths: dict[int, int]) -> Iterator[list[_Place]]:
+    def _batches(self, runs: dict[int, Runs]) -> Iterator[list[_Place]]:
         """All places of all steps, in batches."""
         batch: list[_Place] = []
         room = self._batch
-        for step, length in lengths.items():
-            first = 0
-            while first < length:
-                count = min(room, length - first)
+        for step, columns in ((step, columns) for step, ranges in runs.items() for columns in ranges):
+            first = columns.start
+            while first < columns.stop:
+                count = min(room, columns.stop - first)
                 batch.append(_Place(step, first, count))
                 first, room = first + count, room - count
                 if not room:
@@ -294,30 +351,3 @@ class Wavefront:
         """As :meth:`_filled`, for what belongs to places that are counted already."""
         missing = self._batch - len(part)
         return torch.cat((part, part.new_zeros((missing, *part.shape[1:])))) if missing else part
-
-
-def _map(function: Callable[[Tensor], Tensor], genes: GeneFeatures) -> GeneFeatures:
-    g_0, g_1, g_2, g_3 = (function(g) for g in genes)
-    return g_0, g_1, g_2, g_3
-
-
-def _narrow(genes: GeneFeatures, first: int, count: int) -> GeneFeatures:
-    return _map(lambda g: g[first : first + count], genes)
-
-
-def _slice(encoded: Encoded, first: int, last: int) -> Encoded:
-    return Encoded(encoded.middle[first:last], tuple(skip[first:last] for skip in encoded.skips))
-
-
-def _join(pieces: Sequence[Encoded]) -> Encoded:
-    if len(pieces) == 1:
-        return pieces[0]
-    skips = zip(*(piece.skips for piece in pieces), strict=True)
-    return Encoded(torch.cat([p.middle for p in pieces]), tuple(torch.cat(group) for group in skips))
-
-
-def _join_genes(pieces: Sequence[GeneFeatures]) -> GeneFeatures:
-    if len(pieces) == 1:
-        return pieces[0]
-    g_0, g_1, g_2, g_3 = (torch.cat(group) for group in zip(*pieces, strict=True))
-    return g_0, g_1, g_2, g_3

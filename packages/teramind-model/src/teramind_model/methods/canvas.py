@@ -7,6 +7,7 @@ from functools import partial
 
 from torch import Tensor, nn
 
+from teramind_model.diffusion.ddim import Inside
 from teramind_model.diffusion.steps import Step
 from teramind_model.diffusion.tiles import sample_tiles
 from teramind_model.methods.protocol import CanvasMethod, Method, NetworkShape
@@ -22,7 +23,7 @@ def denoise_canvas(
     x_T: Tensor,
     steps: int | Sequence[Step],
     *,
-    inside: tuple[int, int] | None = None,
+    inside: Inside = None,
     on_row: Callable[[int], None] | None = None,
 ) -> Tensor:
     """From start noise to image; arguments and result as :func:`teramind_model.diffusion.tiles.sample_tiles`."""

@@ -7,6 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
+from teramind_model.diffusion.ddim import Inside
 from teramind_model.diffusion.objective import Block
 from teramind_model.diffusion.steps import Step
 
@@ -121,7 +122,7 @@ class CanvasMethod(Protocol):
         x_T: Tensor,
         steps: int | Sequence[Step],
         *,
-        inside: tuple[int, int] | None = None,
+        inside: Inside = None,
         on_row: Callable[[int], None] | None = None,
     ) -> Tensor:
         """As :func:`teramind_model.diffusion.tiles.sample_tiles`."""

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from teramind_data.errors import InputError
-from teramind_model.diffusion.ddim import sample_canvas
+from teramind_model.diffusion.ddim import Inside, sample_canvas
 from teramind_model.diffusion.objective import Block, block_loss, split_block
 from teramind_model.diffusion.steps import Step
 from teramind_model.network.identity_start import start_as_identity
@@ -55,7 +55,7 @@ class TwoPathMethod(ABC):
         x_T: Tensor,
         steps: int | Sequence[Step],
         *,
-        inside: tuple[int, int] | None = None,
+        inside: Inside = None,
         on_row: Callable[[int], None] | None = None,
     ) -> Tensor:
         """Each patch encoded once a step, where tiles apart would encode it four times."""
