@@ -124,7 +124,9 @@ def fast(
 @st.composite
 def masks(draw: st.DrawFn) -> np.ndarray:
     """Some tissue tiles and those beside them, and now and then any tiles at all."""
-    flags = np.array(draw(st.lists(st.booleans(), min_size=63, max_size=63))).reshape(7, 9)
+    flags = np.array(draw(st.lists(st.sampled_from([False, False, True]), min_size=63, max_size=63))).reshape(
+        7, 9
+    )
     if draw(st.booleans()):
         return flags
     few = np.zeros((7, 9), bool)
@@ -132,7 +134,7 @@ def masks(draw: st.DrawFn) -> np.ndarray:
     return beside(few)
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(made=masks(), steps=st.sampled_from([1, 3]), batch=st.integers(1, 20), data=st.data())
 def test_any_mask_part_and_batch(
     atlas: Brain, made: np.ndarray, steps: int, batch: int, data: st.DataObject
@@ -145,8 +147,14 @@ def test_any_mask_part_and_batch(
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
     work = sum(int(made[needed(target, REGION, later).slices].sum()) for later in range(steps))
     assert unit.calls.decoded == work, "network work for tiles that are made, and no others"
-    whole, _ = fast(atlas, steps, made, REGION, batch)
-    assert torch.equal(found, whole[(..., *target.refine(32).slices)]), "where a unit is cut changes no bit"
+
+
+def test_where_a_unit_is_cut_changes_no_bit(atlas: Brain) -> None:
+    made = TissueTiles(atlas, 32).window(windows(3, 4, 2)[0])
+    whole, _ = fast(atlas, 3, made, REGION, 4)
+    for target in (Box(1, 4, 5, 7), Box(2, 7, 0, 6)):
+        found, _ = fast(atlas, 3, made, target, 4)
+        assert torch.equal(found, whole[(..., *target.refine(32).slices)])
 
 
 def test_a_mask_of_everything_changes_nothing(atlas: Brain) -> None:

@@ -16,6 +16,7 @@ from teramind_model.commands import (
     import_checkpoint,
     info,
     perturb,
+    plan,
     train,
 )
 
@@ -32,6 +33,7 @@ for command in (
     perturb,
     attention,
     info,
+    plan,
     export,
     import_checkpoint,
     export_checkpoint,

@@ -3,14 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
 
 from teramind_data.errors import InputError
-from teramind_data.geometry import BIN_PX, Box
+from teramind_data.geometry import BIN_PX, Box, ceil_div
 from teramind_model.methods.protocol import NetworkShape
+from teramind_model.methods.tera_mind import METHOD as TERA_MIND
+from teramind_model.methods.two_paths import TwoPathMethod
 from teramind_model.network.config import NetworkConfig
+from teramind_model.network.training_memory import LiveStorages
 from teramind_model.network.unet import UNetShape
 
-__all__ = ["WindowMemory", "Work", "check_memory", "check_unit", "unit_memory", "window_memory"]
+__all__ = [
+    "UnitMemory",
+    "WindowMemory",
+    "Work",
+    "check_memory",
+    "check_unit",
+    "unit_memory",
+    "unit_needs",
+    "window_memory",
+]
 
 _FLOAT = 4
 _CANVASES = 8
@@ -92,7 +108,7 @@ def check_memory(network: NetworkShape, box: Box, limit: int, history: int = 0) 
 @dataclass(frozen=True)
 class Work:
     """What a wavefront does: its network, counts of which genes, how many steps, how many places a batch,
-    how many images its steps hand on beside x."""
+    how many images its steps hand on beside x, by which method."""
 
     network: UNetShape
     genes: int
@@ -100,24 +116,78 @@ class Work:
     steps: int
     batch: int
     history: int = 0
+    method: TwoPathMethod = TERA_MIND
+
+
+@dataclass(frozen=True)
+class UnitMemory:
+    """Bytes that a unit takes at the worst moment beside the weights: ``device`` in tensors, ``host`` in arrays, both
+    of the same memory where the device is a CPU."""
+
+    device: int
+    host: int
+
+    @property
+    def total(self) -> int:
+        """Both."""
+        return self.device + self.host
 
 
 def unit_memory(work: Work, strip: int, region: int, band: int) -> int:
-    """Estimate in bytes for a strip of ``strip`` tiles of a region ``region`` tiles wide, float32, weights not counted.
+    """As :func:`unit_needs`, both kinds together."""
+    return unit_needs(work, strip, region, band).total
 
-    Rows of skips (one a step kept, one a step just made), gene features of 2 N rows, rows of x and its
-    history, counts of two bands of 256 px, and the output's band of ``band`` px.
+
+def unit_needs(work: Work, strip: int, region: int, band: int) -> UnitMemory:
+    """Estimate for a strip of ``strip`` tiles of a region ``region`` tiles wide, float32, weights not counted.
+
+    On the device: encoded rows (one a step kept, one a step just made), gene features of 2 N rows, rows of x and its
+    history, and a batch on its way. In the host: counts of two bands of 256 px and the row of them that is asked for,
+    noise of one band, the output's band of ``band`` px twice, and a shard on its way to the disk.
     """
-    network, steps = work.network, work.steps
+    network, steps, batch = work.network, work.steps, work.batch
     patch, depth = network.patch, network.image_slices
     widths = [min(strip + 2 * (steps - 1 - s), region) + 1 for s in range(steps)]
-    skips = _skips(network)
-    places = work.batch * (_ROW_FACTOR * skips + _decoding(network))
-    features = widths[0] * (2 * steps + 1) * _gene_features(network)
-    rows_of_x = 3 * (1 + work.history) * sum(widths) * network.stains * patch**2
-    bins = (widths[0] * patch // BIN_PX) * (3 * 256 // BIN_PX) * work.genes * work.gene_slices
-    output = network.stains * depth * band * strip * patch
-    return _FLOAT * depth * (2 * sum(widths) * skips + places + features + rows_of_x) + 2 * bins + output
+    one = patch_memory(work.method, network, (work.genes, work.gene_slices), batch)  # type: ignore[arg-type]
+    padded = ceil_div(widths[0], batch) * batch
+    row = network.stains * depth * patch**2 * _FLOAT
+    held = 2 * steps * padded * one.genes + 2 * sum(widths) * one.encoded
+    held += (2 * (1 + work.history) + 2) * sum(widths) * row
+    # Several steps' places are cut one by one, joined, and filled up.
+    cutting = 3 * batch * (one.genes + one.encoded)
+    passing = max(cutting, batch * (one.genes + one.decoding), widths[0] * one.encoded)
+    bins = (widths[0] * patch // BIN_PX) * work.genes * work.gene_slices
+    counts = bins * (2 * 2 * 256 + (256 + patch) + patch * _FLOAT) // BIN_PX
+    noise = network.stains * depth * 256 * widths[0] * patch * _FLOAT
+    output = network.stains * (2 * depth * band * strip * patch + 3 * band**2)
+    return UnitMemory(held + passing, counts + noise + output)
+
+
+@dataclass(frozen=True)
+class PatchMemory:
+    """Bytes of one of a batch's patches: its gene features, what is encoded of it, and the most that decoding it takes
+    beside both."""
+
+    genes: int
+    encoded: int
+    decoding: int
+
+
+@cache
+def patch_memory(method: TwoPathMethod, network: Any, counts: tuple[int, int], batch: int) -> PatchMemory:
+    """Counted on tensors without numbers (about 1 s); ``counts``: genes and gene slices. Float32; the kernels' own work
+    space is not in it."""
+    with torch.device("meta"), torch.no_grad():
+        model = method.network(network).eval()
+        x = torch.zeros(batch, network.stains * network.image_slices, network.patch, network.patch)
+        t = torch.zeros(batch, dtype=torch.long)
+        genes = model.gene_features(torch.zeros(batch, counts[1], counts[0], *[network.bins] * 2))
+        features = sum(g.nbytes for g in genes)
+        encoded = model.encode(x, t, genes)
+        held = encoded.middle.nbytes + sum(skip.nbytes for skip in encoded.skips)
+        with LiveStorages() as storages:
+            model.decode(encoded, t, genes)
+    return PatchMemory(features // batch, held // batch, storages.peak // batch + held // batch)
 
 
 def _gene_features(network: UNetShape) -> int:

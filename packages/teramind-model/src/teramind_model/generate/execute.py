@@ -29,7 +29,7 @@ from teramind_model.generate.config import GenerateConfig
 from teramind_model.generate.setting import Setting, prepare
 from teramind_model.generate.source import pick_device
 from teramind_model.generate.strips import Done, Strips
-from teramind_model.generate.units import Unit, unit_steps
+from teramind_model.generate.units import Unit
 from teramind_model.generate.watch import Watchers
 
 __all__ = ["Executor", "MakeUnit", "executor", "make_unit"]
@@ -267,7 +267,7 @@ class _Follower:
         self._left: dict[Shard, float] = {}
         for unit in todo:
             shards = strips.shards(pending, unit)
-            share = unit_steps(unit, strips.layout, len(strips.steps)) * len(strips.seeds) / len(shards)
+            share = strips.count(unit, shards).decoded / len(shards)
             self._left |= dict.fromkeys(shards, share)
 
     def look(self) -> None:

@@ -14,7 +14,7 @@ from teramind_model.generate.source import Source
 from teramind_model.generate.units import Layout, choose_strip
 from teramind_model.methods.two_paths import TwoPathMethod
 
-__all__ = ["Job", "choose_width", "computed", "layout_of", "plan_job"]
+__all__ = ["Job", "choose_width", "computed", "layout_of", "plan_job", "work_of"]
 
 
 @dataclass(frozen=True)
@@ -90,9 +90,22 @@ def choose_width(config: GenerateConfig, source: Source, atlas: Brain, job: Job)
             )
         check_memory(source.network, computed(config, source, job), config.run.memory, history)
         return None
-    network = source.network
-    work = Work(
-        source.model.config, network.genes, network.gene_slices, config.steps, config.run.batch, history
-    )
     # The draws of a unit are made side by side.
-    return choose_strip(work, layout_of(source, atlas, job), config.run.memory // config.draws)
+    return choose_strip(
+        work_of(config, source), layout_of(source, atlas, job), config.run.memory // config.draws
+    )
+
+
+def work_of(config: GenerateConfig, source: Source) -> Work:
+    """What a unit's memory follows from; the method must be one with a wavefront."""
+    assert isinstance(source.method, TwoPathMethod)
+    network = source.network
+    return Work(
+        source.model.config,
+        network.genes,
+        network.gene_slices,
+        config.steps,
+        config.run.batch,
+        carried(sampler_steps(config.sampler, config.steps)),
+        source.method,
+    )

@@ -34,7 +34,7 @@ from teramind_model.generate.sampling import Sampler
 from teramind_model.generate.setting import Setting, prepare
 from teramind_model.generate.source import Source
 from teramind_model.generate.strips import Done
-from teramind_model.generate.units import unit_steps, units
+from teramind_model.generate.units import units
 from teramind_model.generate.watch import Watchers, watchers
 from teramind_model.generate.windows import run_windows
 
@@ -197,12 +197,12 @@ class _Run:
         strips = setting.strips(watching)
         pending = writer.pending("morphology")
         todo = [unit for unit in mine if strips.shards(pending, unit)]
+        steps = sum(strips.count(unit, strips.shards(pending, unit)).decoded for unit in todo)
         if len(todo) < len(mine):
             self.say(f"{self.out}: resuming, {len(mine) - len(todo)} of {len(mine)} units are there")
-        steps = sum(unit_steps(unit, layout, len(strips.steps)) for unit in todo)
         done = Done()
         if todo:
-            with progress(steps * self.config.draws, "generate", "tile-steps") as advance:
+            with progress(steps, "generate", "tile-steps") as advance:
                 done = self.by.make(setting, writer, todo, watching, advance)
         self.say(
             f"{self.out}: {len(todo)} units, {done.tile_steps:,} tile-steps; "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from teramind_data.geometry import Box, ceil_div
+from teramind_data.geometry import Box
 from teramind_data.store import BrainWriter
 from teramind_model.controls import CountsSource
 from teramind_model.diffusion.ddim import to_uint8
 from teramind_model.diffusion.steps import Step
+from teramind_model.generate.counting import Counts, count_unit
 from teramind_model.generate.draws import write_shard
 from teramind_model.generate.rows import StoreRows
 from teramind_model.generate.sampling import autocast
@@ -35,12 +36,18 @@ class Done:
     bins_read: int = 0
     tile_steps: int = 0
     shards_written: int = 0
+    patches_encoded: int = 0
+    gene_patches: int = 0
+    idle_places: int = 0
 
     def add(self, other: Done) -> None:
         """Count what another did, too."""
         self.bins_read += other.bins_read
         self.tile_steps += other.tile_steps
         self.shards_written += other.shards_written
+        self.patches_encoded += other.patches_encoded
+        self.gene_patches += other.gene_patches
+        self.idle_places += other.idle_places
 
 
 @dataclass(frozen=True)
@@ -65,14 +72,14 @@ class Strips:
     def shards(self, pending: Iterable[tuple[int, Box]], unit: Unit) -> list[tuple[int, Box]]:
         """Those of the shards not written yet that are the unit's: section of the store, box in pixels."""
         sections = {z - self.first for z in unit.window.image if self.first <= z < self.end}
-        edge = self.layout.band
-        # The first and last strips also own what lies left and right of the region.
-        x0 = 0 if unit.columns.start == self.layout.region.x0 else self._pixel(unit.columns.start)
-        x1 = None if unit.columns.stop == self.layout.region.x1 else self._pixel(unit.columns.stop)
-        assert x0 % edge == 0
-        return [
-            (z, box) for z, box in pending if z in sections and box.x0 >= x0 and (x1 is None or box.x0 < x1)
-        ]
+        return [(z, box) for z, box in pending if z in sections and self.layout.owns(unit.columns, box)]
+
+    def count(self, unit: Unit, shards: Sequence[tuple[int, Box]]) -> Counts:
+        """What :meth:`run` will do for a unit's shards, all draws."""
+        tissue = None if self.tissue is None else self.tissue.window(unit.window)
+        boxes = [box for _, box in shards]
+        counts = count_unit(self.layout, unit, boxes, len(self.steps), self.batch, tissue)
+        return counts.draws(len(self.seeds))
 
     def run(
         self,
@@ -83,7 +90,6 @@ class Strips:
         advance: Callable[[int], None],
     ) -> None:
         """Make and write what of a unit is not written yet: its shards ``pending``."""
-        region = self.layout.region
         tissue = None if self.tissue is None else self.tissue.window(unit.window)
         touched = [(z, box) for z, box in pending if self.layout.shows(box, tissue)]
         for z, box in pending:
@@ -92,10 +98,7 @@ class Strips:
                 self._write(writer, z, box, [black] * len(self.seeds), done)
         if not touched:
             return
-        edge = self.layout.band_tiles
-        top = min(box.y0 for _, box in touched) // self.layout.band * edge
-        bottom = ceil_div(max(box.y1 for _, box in touched), self.layout.band) * edge
-        rows = range(max(region.y0, top), min(region.y1, bottom))
+        rows = self.layout.rows([box for _, box in touched])
         by_band: dict[int, list[tuple[int, Box]]] = {}
         for z, box in touched:
             by_band.setdefault(box.y0 // self.layout.band, []).append((z, box))
@@ -132,6 +135,9 @@ class Strips:
                 yield row // edge, image
                 image = np.zeros(size, np.uint8)
         done.bins_read += reader.bins_read
+        done.patches_encoded += wavefront.calls.encoded
+        done.gene_patches += wavefront.calls.genes
+        done.idle_places += wavefront.calls.idle
 
     @property
     def _model(self) -> PatchUNet:

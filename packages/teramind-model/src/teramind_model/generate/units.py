@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import lcm
 
@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 from teramind_data.errors import InputError
 from teramind_data.geometry import Box, Window, ceil_div
 from teramind_model.generate.budget import Work, check_unit, unit_memory
-from teramind_model.generate.wavefront import needed
 
-__all__ = ["Layout", "Unit", "choose_strip", "tile_steps", "unit_steps", "units"]
+__all__ = ["Layout", "Unit", "choose_strip", "units"]
 
 
 @dataclass(frozen=True)
@@ -42,6 +41,18 @@ class Layout:
         """Whether anything is made in a box of pixels: it meets the region, and tissue (tiles of the whole canvas)."""
         tiles = box.cover(self.patch).coarsen(self.patch).intersect(self.region)
         return tiles is not None and (tissue is None or bool(tissue[tiles.slices].any()))
+
+    def rows(self, boxes: Sequence[Box]) -> range:
+        """Rows of the region's tiles to make for some shards: whole bands, from the first to the last."""
+        top = min(box.y0 for box in boxes) // self.band * self.band_tiles
+        bottom = ceil_div(max(box.y1 for box in boxes), self.band) * self.band_tiles
+        return range(max(self.region.y0, top), min(self.region.y1, bottom))
+
+    def owns(self, columns: range, box: Box) -> bool:
+        """Whether a shard is a strip's; the first and last strips also own what lies left and right of the region."""
+        x0 = 0 if columns.start == self.region.x0 else columns.start * self.patch
+        x1 = None if columns.stop == self.region.x1 else columns.stop * self.patch
+        return box.x0 >= x0 and (x1 is None or box.x0 < x1)
 
     def strips(self, width: int) -> Iterator[range]:
         """Columns of tiles, cut at multiples of ``width`` bands."""
@@ -91,13 +102,3 @@ def choose_strip(work: Work, layout: Layout, limit: int) -> int:
 def _memory(work: Work, layout: Layout, width: int) -> int:
     widest = max(len(columns) for columns in layout.strips(width))
     return unit_memory(work, widest, layout.known.width, layout.band)
-
-
-def tile_steps(target: Box, known: Box, steps: int) -> int:
-    """Tiles that a target's wavefront computes, over all steps."""
-    return sum(needed(target, known, later).area for later in range(steps))
-
-
-def unit_steps(unit: Unit, layout: Layout, steps: int) -> int:
-    """Tiles that a whole unit computes, over all steps."""
-    return tile_steps(unit.target(range(layout.region.y0, layout.region.y1)), layout.known, steps)

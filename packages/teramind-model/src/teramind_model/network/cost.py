@@ -11,12 +11,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from teramind_data.geometry import BIN_PX
 from teramind_model.network.config import NetworkConfig
-from teramind_model.network.unet import TeraMind
+from teramind_model.network.unet import PatchUNet, TeraMind
 
 if TYPE_CHECKING:
     from teramind_model.methods.protocol import Method, NetworkShape
 
-__all__ = ["Work", "count_tile", "count_work", "meta_model"]
+__all__ = ["Work", "count_model", "count_tile", "count_work", "meta_model"]
 
 
 @dataclass(frozen=True)
@@ -50,10 +50,15 @@ def meta_model(config: NetworkConfig) -> TeraMind:
 def count_work(config: NetworkConfig, *, fold_z: bool | None = None) -> Work:
     """Count ``config``'s work, or what it would be with the slices folded or not (about 1 s)."""
     model = meta_model(config if fold_z is None else replace(config, fold_z=fold_z))
-    c = config
+    return count_model(model, config.genes, config.gene_slices)
+
+
+def count_model(model: PatchUNet, n_genes: int, gene_slices: int) -> Work:
+    """As :func:`count_work`, of a network on the meta device."""
+    c = model.config
     with torch.device("meta"), torch.no_grad():
         x, t = torch.empty(1, c.stains * c.image_slices, c.patch, c.patch), torch.empty(1)
-        counts = torch.empty(1, c.gene_slices, c.genes, c.bins, c.bins)
+        counts = torch.empty(1, gene_slices, n_genes, c.bins, c.bins)
         genes = model.gene_features(counts)
         encoded = model.encode(x, t, genes)
         return Work(

@@ -1,0 +1,147 @@
+"""``teramind-model plan``."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from teramind_model.generate.plan import Plan
+
+__all__ = ["register"]
+
+_HELP = """What a generation will take, before any of it is done: units, memory, bytes, work, and time on this device.
+
+The options are those of generate. What does not fit is refused, with the number and the remedy.
+
+Example:
+
+    teramind-model plan --atlas C.zarr --checkpoint RUN --tissue-only --memory 60GiB
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    app.command("plan", help=_HELP)(command)
+
+
+def command(
+    atlas: Annotated[str, typer.Option(help="Store whose genes are read.")],
+    checkpoint: Annotated[str, typer.Option(help="Checkpoint, run folder, or 'phantom'.")],
+    steps: Annotated[int, typer.Option(help="Denoising steps.")] = 15,
+    sampler: Annotated[str, typer.Option(help="ddim or dpmpp-2m.")] = "ddim",
+    seeds: Annotated[int, typer.Option(help="Draws.")] = 1,
+    sections: Annotated[str | None, typer.Option(help="Only these sections, FIRST:END.")] = None,
+    roi: Annotated[str | None, typer.Option(help="Only this part, y0:y1,x0:x1 px.")] = None,
+    roi_exact: Annotated[bool, typer.Option("--roi-exact", help="As generate's.")] = False,
+    tissue_only: Annotated[bool, typer.Option("--tissue-only", help="As generate's.")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N: where time is measured.")] = "auto",
+    device_tflops: Annotated[
+        float | None, typer.Option(help="Time on another device, that sustains so many TFLOP/s.")
+    ] = None,
+    precision: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
+    threads: Annotated[int | None, typer.Option(help="CPU threads; torch's choice by default.")] = None,
+    memory: Annotated[str, typer.Option(help="What the work may take.")] = "4GiB",
+    batch: Annotated[int, typer.Option(help="Tiles a batch of the wavefront.")] = 16,
+    as_json: Annotated[bool, typer.Option("--json", help="Everything as JSON; sizes in bytes.")] = False,
+) -> None:
+    """Plan and print."""
+    from teramind_data.errors import InputError
+    from teramind_model.generate.config import (
+        GenerateConfig,
+        RunOptions,
+        parse_memory,
+        parse_roi,
+        parse_sections,
+    )
+
+    if device_tflops is not None and device_tflops <= 0:
+        raise InputError("--device-tflops must be positive", expected="TFLOP/s > 0", found=device_tflops)
+    run = RunOptions(device, precision, threads, parse_memory(memory), batch=batch)  # type: ignore[arg-type]
+    config = GenerateConfig(
+        atlas=atlas,
+        checkpoint=checkpoint,
+        out="",
+        draws=seeds,
+        steps=steps,
+        sampler=sampler,  # type: ignore[arg-type]
+        sections=None if sections is None else parse_sections(sections),
+        roi=None if roi is None else parse_roi(roi),
+        roi_exact=roi_exact,
+        tissue_only=tissue_only,
+        run=run,
+    )
+    import torch
+
+    from teramind_data.store import open_brain
+    from teramind_model.generate.plan import make_plan, measured_seconds
+    from teramind_model.generate.source import load_source, pick_device
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    # Another device than this one is planned for: no weights need go anywhere.
+    where = "cpu" if device_tflops is not None else pick_device(device)
+    source = load_source(checkpoint, where)
+    plan = make_plan(config, source, open_brain(atlas))
+    if device_tflops is None:
+        seconds, pace = measured_seconds(plan, config, source)
+        time: dict[str, Any] = {"seconds": seconds, "device": where, "batch_seconds": vars(pace)}
+    else:
+        time = {"seconds": plan.seconds_at(device_tflops), "device_tflops": device_tflops}
+    if as_json:
+        typer.echo(json.dumps({**plan.to_dict(), "time": time}, indent=1))
+        return
+    for label, text in _lines(plan, time):
+        typer.echo(f"{label:<10}{text}")
+
+
+def _lines(plan: Plan, time: dict[str, Any]) -> list[tuple[str, str]]:
+    counts, memory = plan.counts, plan.memory
+    overlap = counts.decoded / max(1, plan.tiles_made * plan.steps * plan.draws) - 1
+    where = time.get("device") or f"{time['device_tflops']:g} TFLOP/s"
+    return [
+        (
+            "units",
+            f"{plan.units:,}: {plan.windows} windows in {plan.strips} strips of {plan.strip_tiles} tiles",
+        ),
+        (
+            "tiles",
+            f"{plan.tiles_made:,} of {plan.tiles:,}; {counts.decoded:,} tile-steps "
+            f"({overlap:.1%} more than tiles times steps), {counts.encoded:,} patches encoded, "
+            f"{counts.gene_patches:,} looked at for genes",
+        ),
+        (
+            "batches",
+            f"{counts.gene_batches + counts.encode_batches + counts.decode_batches:,} of {plan.batch} "
+            f"places, {counts.idle(plan.batch):,} places idle",
+        ),
+        (
+            "memory",
+            f"{_size(memory.device)} on the device and {_size(memory.host)} beside it a unit; "
+            f"weights {_size(plan.weights)}",
+        ),
+        ("read", f"{counts.bins_read:,} gene bins, {_size(plan.bytes_in)} before compression"),
+        (
+            "written",
+            f"{counts.shards_written:,} shards, {_size(plan.bytes_out)} before compression, with the pyramid",
+        ),
+        ("work", f"{plan.flop:.3g} FLOP"),
+        ("time", f"{_duration(time['seconds'])} on one device ({where}), reading and writing beside it"),
+    ]
+
+
+def _size(size: int) -> str:
+    value, unit = float(size), "B"
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if value < 1024 or unit == "TiB":
+            break
+        value /= 1024
+    return f"{value:.3g} {unit}" if value < 1000 else f"{value:.0f} {unit}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:,.1f} h"
