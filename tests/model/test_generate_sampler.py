@@ -81,7 +81,7 @@ def test_the_budget_knows_what_travels_beside_x(atlas: Brain, tmp_path: Path, en
     """Memory that just does for DDIM is too little: the clean images of the step before come on top."""
     network = SOURCE.model.config
     work = Work(network, network.genes, network.gene_slices, STEPS, 5)  # type: ignore[arg-type]
-    needed = unit_memory(work, 3, 3, 64)
+    needed = unit_memory(work, 2, 3, 64)
     if engine == "straightforward":
         from teramind_model.generate.budget import window_memory
 
