@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from teramind_data.geometry import Box
 from teramind_data.phantom import PhantomConfig, section_truth
 from teramind_eval.config import NucleiConfig
 from teramind_eval.morphometry.segment import blocks_of_nuclei, find_nuclei
@@ -49,6 +50,7 @@ def network() -> Path:
     path = _KEPT / content.hexdigest()[:16]
     if path.is_file():
         return path
+    _KEPT.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
     np.random.seed(0)  # noqa: NPY002 - Cellpose draws its crops from it
     scaled = []
@@ -97,7 +99,5 @@ def test_blocks_agree_closely_with_the_whole(network: Path) -> None:
     assert np.mean(near < 1.0) >= 0.97  # pixels
 
 
-def _whole(image: np.ndarray):  # type: ignore[no-untyped-def]
-    from teramind_data.geometry import Box
-
+def _whole(image: np.ndarray) -> Box:
     return Box(0, image.shape[0], 0, image.shape[1])
