@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -114,7 +115,7 @@ def test_the_whole_canvas(atlas: Brain, source: Source, whole: Whole, steps: int
     assert rows.bins_read == 2 * 16 * 7 * 2
 
 
-@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_part_strips_batch_order_and_sampler_at_every_step(
     atlas: Brain, source: Source, whole: Whole, data: st.DataObject
@@ -125,13 +126,15 @@ def test_any_part_strips_batch_order_and_sampler_at_every_step(
     y = sorted(data.draw(st.sets(st.integers(0, 7), min_size=2, max_size=2)))
     x = sorted(data.draw(st.sets(st.integers(0, 6), min_size=2, max_size=2)))
     width, batch = data.draw(st.integers(1, 6)), data.draw(st.integers(2, 20))
+    # Nothing is drawn while units run: what Hypothesis replays must not hang on what they do.
+    order = random.Random(data.draw(st.integers(0, 1 << 32)))
     target = Box(y[0], y[1], x[0], x[1])
     strips = [Box(*y, left, min(left + width, x[1])) for left in range(*x, width)]
     units = [unit_of(atlas, source, steps, strip, batch)[0] for strip in strips]
     running = {index: unit.rows() for index, unit in enumerate(units)}
     made = torch.full_like(expected[number], torch.nan)
     while running:
-        index = data.draw(st.sampled_from(sorted(running)))
+        index = order.choice(sorted(running))
         finished = next(running[index], None)
         if finished is None:
             del running[index]
