@@ -6,6 +6,8 @@ from typing import Annotated, Optional
 
 import typer
 
+from teramind_eval.commands.segmenting import CellposeModel, NucleusUm, SegmenterName
+
 _HELP = """Nuclei of a store, written into it: labels of pixels, and a table of nuclei and genes for scanpy and squidpy.
 
 Adds labels/nuclei and tables/nuclei_table, to real and generated stores alike. Molecules are counted in each nucleus
@@ -32,19 +34,9 @@ def register(app: typer.Typer) -> None:
                 help="A section to look in, by name; may be repeated. Default: all.", metavar="NAME"
             ),
         ] = None,
-        segmenter: Annotated[
-            str, typer.Option(help="What finds nuclei: watershed or cellpose.", metavar="NAME")
-        ] = "watershed",
-        cellpose_model: Annotated[
-            Optional[str],  # noqa: UP045
-            typer.Option(
-                help="nuclei or cyto3 (Cellpose 3), cpsam (4), or a weights file.", metavar="NAME|FILE"
-            ),
-        ] = None,
-        nucleus_um: Annotated[
-            Optional[float],  # noqa: UP045
-            typer.Option(help="Diameter of a nucleus, for Cellpose (9; of a file its own)."),
-        ] = None,
+        segmenter: SegmenterName = "watershed",
+        cellpose_model: CellposeModel = None,
+        nucleus_um: NucleusUm = None,
         atlas: Annotated[
             Optional[str],  # noqa: UP045
             typer.Option(help="Store whose molecules are counted, where STORE has none.", metavar="STORE"),

@@ -6,6 +6,8 @@ from typing import Annotated, Optional
 
 import typer
 
+from teramind_eval.commands.segmenting import CellposeModel, NucleusUm, SegmenterName
+
 _EPILOG = (
     "Example: teramind-eval report --real C.zarr --generated ours=G.zarr --generated baseline=B.zarr "
     "--control shuffled=S.zarr --truth truth/C --out report"
@@ -74,19 +76,9 @@ def register(app: typer.Typer) -> None:
             Optional[str],  # noqa: UP045
             typer.Option(help="Measure sections on a dask.distributed scheduler instead.", metavar="ADDRESS"),
         ] = None,
-        segmenter: Annotated[
-            str, typer.Option(help="What finds nuclei: watershed or cellpose.", metavar="NAME")
-        ] = "watershed",
-        cellpose_model: Annotated[
-            Optional[str],  # noqa: UP045
-            typer.Option(
-                help="nuclei or cyto3 (Cellpose 3), cpsam (4), or a weights file.", metavar="NAME|FILE"
-            ),
-        ] = None,
-        nucleus_um: Annotated[
-            Optional[float],  # noqa: UP045
-            typer.Option(help="Diameter of a nucleus, for Cellpose (9; of a file its own)."),
-        ] = None,
+        segmenter: SegmenterName = "watershed",
+        cellpose_model: CellposeModel = None,
+        nucleus_um: NucleusUm = None,
         seed: Annotated[
             int, typer.Option(help="Draws the places shown, KID's tiles and the bootstrap.", min=0)
         ] = 0,
