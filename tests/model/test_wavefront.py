@@ -27,8 +27,8 @@ SEED = 5
 
 @pytest.fixture(scope="module")
 def atlas(tmp_path_factory: pytest.TempPathFactory) -> Brain:
-    """7 x 6 tiles of 32 px, the last row and column sticking out."""
-    return tiny_atlas(tmp_path_factory.mktemp("wavefront") / "atlas.zarr", canvas=(208, 176), sections=3)
+    """5 x 4 tiles of 32 px, the last row and column sticking out."""
+    return tiny_atlas(tmp_path_factory.mktemp("wavefront") / "atlas.zarr", canvas=(144, 112), sections=3)
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def source() -> Source:
     return tiny_source()
 
 
-REGION = Box(0, 7, 0, 6)
+REGION = Box(0, 5, 0, 4)
 
 
 def straightforward(
@@ -101,21 +101,21 @@ def whole(atlas: Brain, source: Source) -> Whole:
     return {
         (sampler, steps): straightforward(atlas, source, sampler_steps(sampler, steps))
         for sampler in ("ddim", "dpmpp-2m")
-        for steps in (1, 2, 4)
+        for steps in (1, 3)
     }
 
 
-@pytest.mark.parametrize("steps", [1, 4])
+@pytest.mark.parametrize("steps", [1, 3])
 def test_the_whole_canvas(atlas: Brain, source: Source, whole: Whole, steps: int) -> None:
     made, unit, rows = wavefront(atlas, source, steps, REGION, 5)
     torch.testing.assert_close(made, whole["ddim", steps][steps], atol=1e-4, rtol=0)
-    # Everything once: 8 x 7 patches for the genes, and for each step; 7 x 6 tiles a step.
-    assert (unit.calls.genes, unit.calls.encoded, unit.calls.decoded) == (56, 56 * steps, 42 * steps)
+    # Everything once: 6 x 5 patches for the genes, and for each step; 5 x 4 tiles a step.
+    assert (unit.calls.genes, unit.calls.encoded, unit.calls.decoded) == (30, 30 * steps, 20 * steps)
     # Bands of 256 px around the canvas and half a patch on each side: each bin once.
-    assert rows.bins_read == 2 * 16 * 7 * 2
+    assert rows.bins_read == 2 * 16 * 5 * 2
 
 
-@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_part_strips_batch_order_and_sampler_at_every_step(
     atlas: Brain, source: Source, whole: Whole, data: st.DataObject
@@ -123,9 +123,9 @@ def test_any_part_strips_batch_order_and_sampler_at_every_step(
     """Strips side by side, the next row always of one drawn at random."""
     sampler, number = data.draw(st.sampled_from(sorted(whole)))
     steps, expected = sampler_steps(sampler, number), whole[sampler, number]
-    y = sorted(data.draw(st.sets(st.integers(0, 7), min_size=2, max_size=2)))
-    x = sorted(data.draw(st.sets(st.integers(0, 6), min_size=2, max_size=2)))
-    width, batch = data.draw(st.integers(1, 6)), data.draw(st.integers(2, 20))
+    y = sorted(data.draw(st.sets(st.integers(0, 5), min_size=2, max_size=2)))
+    x = sorted(data.draw(st.sets(st.integers(0, 4), min_size=2, max_size=2)))
+    width, batch = data.draw(st.integers(1, 4)), data.draw(st.integers(2, 20))
     # Nothing is drawn while units run: what Hypothesis replays must not hang on what they do.
     order = random.Random(data.draw(st.integers(0, 1 << 32)))
     target = Box(y[0], y[1], x[0], x[1])
@@ -151,11 +151,11 @@ def test_any_part_strips_batch_order_and_sampler_at_every_step(
 
 def test_few_steps_of_the_samplers_differ(whole: Whole) -> None:
     """Or their comparisons would say nothing."""
-    assert (whole["ddim", 4][4] - whole["dpmpp-2m", 4][4]).abs().max() > 0.1
+    assert (whole["ddim", 3][3] - whole["dpmpp-2m", 3][3]).abs().max() > 0.1
 
 
 def test_a_region_by_itself_has_nothing_around_it(atlas: Brain, source: Source) -> None:
-    region = Box(1, 4, 2, 6)
+    region = Box(1, 4, 1, 4)
     made, _, _ = wavefront(atlas, source, 2, region, 4, region)
     expected = straightforward(atlas, source, ddim_steps(2), region)[2]
     torch.testing.assert_close(made, expected, atol=1e-4, rtol=0)
@@ -172,17 +172,17 @@ def test_with_one_plan_restarts_and_strips_are_the_same_bits(
         return torch.cat([x for _, x in unit.rows()], dim=-2)
 
     whole = made(REGION)
-    for target in (Box(3, 7, 0, 6), Box(0, 7, 2, 4), Box(5, 6, 0, 1)):
+    for target in (Box(2, 5, 0, 4), Box(0, 5, 2, 4), Box(3, 4, 0, 1)):
         assert torch.equal(made(target), part(whole, target))
 
 
 def test_what_is_held_does_not_grow_with_the_height(atlas: Brain, source: Source, tmp_path: Path) -> None:
-    tall = tiny_atlas(tmp_path / "tall.zarr", canvas=(32 * 40, 96), sections=3)
+    tall = tiny_atlas(tmp_path / "tall.zarr", canvas=(32 * 24, 64), sections=3)
     window = windows(3, 4, 2)[0]
     most = []
-    for height in (20, 40):
+    for height in (12, 24):
         rows = StoreRows(MeasuredCounts(tall, source.gene_positions(tall)), window, source.network, SEED)
-        region = Box(0, height, 0, 3)
+        region = Box(0, height, 0, 2)
         steps = sampler_steps("dpmpp-2m", 2)
         unit = Wavefront(source.model, rows, steps, region, region, tall.canvas, 6)
         held = [

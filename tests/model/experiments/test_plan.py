@@ -97,10 +97,16 @@ def test_a_method_without_genes_has_no_controls_of_genes() -> None:
 
 
 def test_a_first_checkpoint_serves_where_its_genes_are_the_shared_ones() -> None:
-    settings = Settings(parse_variants("tera-mind@phantom"))
+    settings = Settings(parse_variants("tera-mind@phantom,tera-mind"))
     plan = commands(experiment_plan(data(), list(PROTOCOLS.values()), settings))
     assert "--init phantom" in plan["main/tera-mind@phantom/train"]
-    assert "--init" not in plan["supp-f/tera-mind@phantom/train"]
+    assert "--init" not in plan["supp-f/tera-mind/train"]
+    assert sorted(name for name in plan if name.endswith("/train")) == [
+        "main/tera-mind/train",
+        "main/tera-mind@phantom/train",
+        "supp-f/tera-mind/train",
+        "supp-m/tera-mind/train",
+    ]
     with pytest.raises(InputError, match=r"no checkpoint.*nowhere"):
         experiment_plan(data(), [PROTOCOLS["main"]], Settings(parse_variants("tera-mind@nowhere")))
 

@@ -19,6 +19,7 @@ from teramind_model.experiments.protocols import (
     Protocol,
     Variant,
     variant_folder,
+    variants_of,
 )
 from teramind_model.experiments.scores import MEASURES, Row, TrainingFacts, report_rows, training_facts
 from teramind_model.experiments.tables import csv_text, markdown, number, write_text
@@ -39,7 +40,7 @@ def experiment_rows(root: Path, protocols: Sequence[Protocol], variants: Sequenc
     for protocol in protocols:
         real: Row | None = None
         made: list[Row] = []
-        for variant in variants:
+        for variant in variants_of(protocol, variants):
             folder = variant_folder(root, protocol, variant)
             if not (folder / "report").exists():
                 continue
@@ -65,7 +66,7 @@ def write_experiment(
     missing = [
         f"{protocol.name}/{variant.folder}"
         for protocol in protocols
-        for variant in variants
+        for variant in variants_of(protocol, variants)
         if not (variant_folder(data.root, protocol, variant) / "report").exists()
     ]
     title = f"# Experiments: {', '.join(protocol.name for protocol in protocols)}"
@@ -83,7 +84,7 @@ def _pictures(data: Data, protocols: Sequence[Protocol], variants: Sequence[Vari
     """The same place of each protocol's brain: real, and as each method that has been measured drew it."""
     shown = []
     for protocol in protocols:
-        folders = {v.label: variant_folder(data.root, protocol, v) for v in variants}
+        folders = {v.label: variant_folder(data.root, protocol, v) for v in variants_of(protocol, variants)}
         made = {label: folder for label, folder in folders.items() if (folder / "report").exists()}
         if not made:
             continue

@@ -26,6 +26,7 @@ __all__ = [
     "find_protocols",
     "parse_atlases",
     "parse_variants",
+    "variants_of",
 ]
 
 BRAINS = ("main", "male", "female")
@@ -116,6 +117,14 @@ def parse_variants(text: str) -> tuple[Variant, ...]:
             raise InputError("method given twice", where="--methods", found=word)
         found.append(variant)
     return tuple(found)
+
+
+def variants_of(protocol: Protocol, chosen: Sequence[Variant]) -> tuple[Variant, ...]:
+    """What of ``chosen`` a protocol trains: on a full panel a method starts anew, and once, since checkpoints hold the
+    genes that are shared."""
+    if protocol.shared_genes:
+        return tuple(chosen)
+    return tuple(dict.fromkeys(Variant(variant.method) for variant in chosen))
 
 
 def parse_atlases(values: Sequence[str]) -> dict[str, str]:
@@ -230,7 +239,7 @@ def experiment_plan(data: Data, protocols: Sequence[Protocol], settings: Setting
     """All steps of the protocols, each variant trained, generated and measured; the paper's method also taken apart."""
     parts: list[list[Step]] = [list(data_steps(data))]
     for protocol in protocols:
-        for variant in settings.variants:
+        for variant in variants_of(protocol, settings.variants):
             parts.append(list(_variant_steps(data, protocol, variant, settings)))
     return Plan.merged(data.root, parts)
 
@@ -321,8 +330,7 @@ def _variant_steps(data: Data, protocol: Protocol, variant: Variant, settings: S
 def _training_options(data: Data, protocol: Protocol, variant: Variant, settings: Settings) -> list[str]:
     budget = data.budget
     words = ["--seed", str(settings.seed), "--device", settings.device, "--batch", str(budget.batch)]
-    if variant.init is not None and protocol.shared_genes:
-        # A checkpoint holds the shared genes; on a full panel the same method starts anew.
+    if variant.init is not None:
         _check_init(variant.init)
         return [*words, "--init", variant.init, "--steps", str(budget.fine_tune_steps)]
     words += ["--method", variant.method, *budget.network]
