@@ -92,10 +92,10 @@ BUDGETS = {
             preset="phantom",
             full_panel_preset="phantom",
             network=(),
-            steps=2000,
+            steps=1000,
             batch=8,
             fine_tune_steps=200,
-            ablation_steps=800,
+            ablation_steps=500,
             patch=32,
         ),
         Budget(
