@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from teramind_data.errors import IncompleteStoreError, OutputExistsError
-from teramind_data.store import Brain, ImageSpec, begin_addition, open_brain
+from teramind_data.store import Brain, ImageSpec, append_image, begin_addition, open_brain
+from teramind_data.validate import validate
 
 PLANE = np.ones((1, 13, 19), np.float16)
 IMAGES = [ImageSpec(name, ("a",), "float16", 16, attrs={"of": name}) for name in ("one", "two")]
@@ -45,3 +47,18 @@ def test_a_second_writer_is_refused(own_brain: Brain) -> None:
         pass
     with begin_addition(own_brain.url, IMAGES[1:]) as addition:
         assert addition.pending("two")
+
+
+def test_a_finished_addition_leaves_no_journal(own_brain: Brain) -> None:
+    before = [str(one) for one in validate(own_brain.url)]
+    with begin_addition(own_brain.url, IMAGES[:1]) as addition:
+        addition.write("one", 0, None, PLANE)
+    append_image(own_brain.url, IMAGES[1], [(z, None, PLANE) for z in range(4)])
+    # What another, unfinished addition wrote is still there.
+    with begin_addition(own_brain.url, IMAGES[:1]) as addition:
+        assert {z for z, _ in addition.pending("one")} == {1, 2, 3}
+        for z in (1, 2, 3):
+            addition.write("one", z, None, PLANE)
+        addition.finish()
+    assert not (Path(own_brain.url) / ".journal").exists()
+    assert [str(one) for one in validate(own_brain.url)] == before

@@ -103,6 +103,7 @@ class Addition:
         _list_images(self._location, block, skip=_unlisted(self._location, block.images.values()))
         for writer in self._writers.values():
             writer.journal.clear()
+        self._location.prune(JOURNAL)  # of other additions, what they wrote stays
         self._location.sweep()  # what an earlier, killed addition left
 
 

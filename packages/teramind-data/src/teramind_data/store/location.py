@@ -230,6 +230,13 @@ class Location:
         with contextlib.suppress(FileNotFoundError), self._remote(key) as (fs, path):
             fs.rm(path, recursive=True)
 
+    def prune(self, key: str) -> None:
+        """Remove the folder ``key`` and those below it where nothing lies in them. Object stores have no folders."""
+        if self.is_local:
+            for folder, _, _ in os.walk(self.path / key, topdown=False):
+                with contextlib.suppress(OSError):  # not empty: something is at work there
+                    os.rmdir(folder)
+
     def occupied(self) -> bool:
         """Whether anything lies here: an object of this very name, or anything below it."""
         if self.is_local:
