@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -50,6 +54,55 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> Stores:
     return Stores(root / "C.zarr", good, bad, shuffled, root / "truth")
 
 
+@contextmanager
+def blank_plots() -> Iterator[None]:
+    """Reports made here have blank plots of the right size: each is painted once, neither laid out nor rendered.
+
+    That is most of what a report takes. `test_report.report` has them all.
+    """
+    from teramind_eval.report import heatmaps, likeness_charts, plots, trend_plots
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (plots, heatmaps, likeness_charts, trend_plots):
+            patch.setattr(module, "draw", _painted)
+        yield
+
+
+def _painted(size: tuple[float, float], paint: Callable[[Any, Any], None]) -> Any:
+    """In place of `plots.draw`."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+    from PIL import Image
+
+    from teramind_eval.report import plots
+
+    with mpl.rc_context(plots._style("light")):
+        paint(Figure(figsize=size), "light")
+    width, height = round(size[0] * 100), round(size[1] * 100)
+    buffer = io.BytesIO()
+    Image.new("L", (width, height), 255).save(buffer, format="PNG")
+    return plots.Plot(buffer.getvalue(), buffer.getvalue(), width, height)
+
+
+@contextmanager
+def small_pictures() -> Iterator[None]:
+    """Reports made here have blank plots and small micrographs, for tests of their numbers and words."""
+    from teramind_eval.report import panels, places, stacks
+
+    with blank_plots(), pytest.MonkeyPatch.context() as patch:
+        for module in (panels, places):
+            patch.setattr(module, "_ENLARGED", 64)
+        patch.setattr(stacks, "_STILL", (48, 48))
+        yield
+
+
+@pytest.fixture
+def small() -> Iterator[None]:
+    """See `small_pictures`."""
+    with small_pictures():
+        yield
+
+
 @pytest.fixture(scope="session")
 def reported(stores: Stores, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with copies of the stores, C.zarr, G.zarr and S.zarr (the control), and `report`, a report of them."""
@@ -65,5 +118,6 @@ def reported(stores: Stores, tmp_path_factory: pytest.TempPathFactory) -> Path:
         controls={"shuffled": str(root / "S.zarr")},
         out=str(root / "report"),
     )
-    write_report(config)
+    with small_pictures():
+        write_report(config)
     return root

@@ -20,6 +20,7 @@ from teramind_eval.config import report_config
 from teramind_eval.pairs import Compared
 from teramind_eval.part import Part
 from teramind_eval.report.build import write_report
+from tests.eval.conftest import small_pictures
 from tests.eval.drawn import (
     PANEL,
     Drawn,
@@ -260,7 +261,8 @@ def report(maps: Maps, tmp_path_factory: pytest.TempPathFactory) -> Path:
         controls={"untrained": str(maps.blank)},
         out=str(out),
     )
-    write_report(config)
+    with small_pictures():
+        write_report(config)
     return out
 
 

@@ -12,7 +12,7 @@ from teramind_eval.report import embed as module
 from teramind_eval.report.build import write_report
 from teramind_eval.report.embed import embed, laid_over, lines_png, png_of
 from tests.data.view.chromium import Chromium, find_chromium
-from tests.eval.conftest import Stores
+from tests.eval.conftest import Stores, blank_plots
 from tests.eval.test_report import config
 
 
@@ -30,7 +30,8 @@ def page(stores: Stores, browser: Chromium, tmp_path_factory: pytest.TempPathFac
     """A report of two runs and a control, as an address."""
     out = tmp_path_factory.mktemp("page") / "out"
     runs = {"ours": str(stores.good), "another run with a long name": str(stores.bad)}
-    path, _ = write_report(config(stores, out, generated=runs))
+    with blank_plots():
+        path, _ = write_report(config(stores, out, generated=runs))
     return path.as_uri()
 
 

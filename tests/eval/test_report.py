@@ -288,6 +288,7 @@ def test_stores_that_do_not_fit_are_named(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.usefixtures("small")
 def test_some_sections_are_compared_with_the_same_of_the_others(
     stores: Stores, metrics: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -325,6 +326,7 @@ def test_a_damaged_store_is_named(stores: Stores, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["torn.zarr"]
 
 
+@pytest.mark.usefixtures("small")
 def test_several_runs_are_told_from_each_other(stores: Stores, tmp_path: Path) -> None:
     # The baseline holds a third stain and its own order: what the real brain has is compared.
     images = [np.stack([np.zeros(CANVAS, np.uint8), image[1], image[0]]) for image in _images()]
@@ -392,6 +394,7 @@ def test_an_incomplete_store_is_refused(stores: Stores, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.usefixtures("small")
 def test_an_incomplete_store_asked_for_is_warned_about_and_replaces_a_report(
     stores: Stores, report: Path, tmp_path: Path
 ) -> None:

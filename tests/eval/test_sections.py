@@ -308,6 +308,7 @@ def _report(stores: Stores, annotated: Path, out: Path, **changes: Any) -> Any:
     return report_config(**{**values, "controls": {"shuffled": str(stores.shuffled)}, **changes})
 
 
+@pytest.mark.usefixtures("small")
 def test_an_interrupted_report_goes_on_and_leaves_nothing_else(
     stores: Stores, annotated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

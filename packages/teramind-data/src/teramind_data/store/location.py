@@ -235,7 +235,7 @@ class Location:
         if self.is_local:
             for folder, _, _ in os.walk(self.path / key, topdown=False):
                 with contextlib.suppress(OSError):  # not empty: something is at work there
-                    os.rmdir(folder)
+                    Path(folder).rmdir()
 
     def occupied(self) -> bool:
         """Whether anything lies here: an object of this very name, or anything below it."""

@@ -90,23 +90,46 @@ def looks(stores: Sequence[Labelled], scheme: Scheme) -> dict[str, Look]:
 
 
 def draw(size: tuple[float, float], paint: Callable[[Figure, Scheme], None]) -> Plot:
-    """Draw a figure of `size` inches twice, once a scheme."""
+    """Draw a figure of `size` inches twice, once a scheme; both are laid out alike, so that is done once."""
     import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure as MakeFigure
 
     images: dict[Scheme, bytes] = {}
     schemes: tuple[Scheme, ...] = ("light", "dark")
+    first: Figure | None = None
     for scheme in schemes:
         with mpl.rc_context(_style(scheme)):
-            figure = MakeFigure(figsize=size, layout="constrained")
+            figure = MakeFigure(figsize=size, layout="constrained", dpi=_DPI)
             FigureCanvasAgg(figure)
             paint(figure, scheme)
+            first = _laid_out(figure, first)
             buffer = io.BytesIO()
-            # Software and date would make equal plots differ.
-            figure.savefig(buffer, format="png", dpi=_DPI, metadata={"Software": None})
+            # Software and date would make equal plots differ. Larger by a tenth, three times as fast.
+            figure.savefig(
+                buffer, format="png", metadata={"Software": None}, pil_kwargs={"compress_level": 3}
+            )
             images[scheme] = buffer.getvalue()
     return Plot(images["light"], images["dark"], round(size[0] * 100), round(size[1] * 100))
+
+
+def _laid_out(figure: Figure, like: Figure | None) -> Figure:
+    """Put the axes of a figure in their places: those of an equal one, where there is one; returns that."""
+    if like is None:
+        engine = figure.get_layout_engine()
+        if engine is not None:
+            engine.execute(figure)
+        like = figure
+    # Else the canvas would lay it out once more, after a drawing for nothing.
+    figure.set_layout_engine("none")
+    if like is not figure:
+        for own, other in zip(figure.axes, like.axes, strict=True):
+            own.set_position(other.get_position(original=True))
+            own.set_anchor(other.get_anchor())
+            own.set_box_aspect(other.get_box_aspect())
+        for mine, theirs in zip(figure.texts, like.texts, strict=True):
+            mine.set_position(theirs.get_position())
+    return like
 
 
 def _style(scheme: Scheme) -> Any:
