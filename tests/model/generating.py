@@ -37,22 +37,27 @@ def make(atlas: str, out: str, part: str | None = None) -> Brain:
 
 
 def _child(atlas: str, out: str, part: str | None) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 2)
     make(atlas, out, part)
 
 
-def killed(atlas: str, out: str, moment: Callable[[], bool], part: str | None = None) -> bool:
-    """Generate in another process and SIGKILL it at a moment; whether it was in time."""
+def killed(
+    atlas: str, out: str, moment: Callable[[], bool], part: str | None = None, by: int = signal.SIGKILL
+) -> bool:
+    """Generate in another process and SIGKILL it at a moment, or send another signal; whether it was in time."""
     process = _context.Process(target=_child, args=(atlas, out, part))
     process.start()
     end = time.monotonic() + 120
     while process.is_alive() and time.monotonic() < end and not moment():
         time.sleep(0.001)
-    process.kill()
+    assert process.pid is not None
+    os.kill(process.pid, by)
     process.join(60)
-    assert process.exitcode in (0, -signal.SIGKILL), "the generation failed"
-    return process.exitcode == -signal.SIGKILL
+    stopped = 1 if by == signal.SIGINT else -by  # by its exception, or by the signal
+    assert process.exitcode in (0, stopped), "the generation failed"
+    return process.exitcode == stopped
 
 
 def shards_there(out: Path, count: int) -> Callable[[], bool]:

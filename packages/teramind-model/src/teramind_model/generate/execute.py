@@ -1,6 +1,6 @@
 """By whom units are made: by this process, by others of this machine, or by the workers of a dask cluster.
 
-All run :func:`make_unit`, which goes by the store's journal alone: what a dead worker had finished is not made again,
+All run :func:`make_units`, which goes by the store's journal alone: what a dead worker had finished is not made again,
 and who makes a unit changes no byte of it.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
@@ -25,6 +25,7 @@ from teramind_data.errors import InputError
 from teramind_data.geometry import Box
 from teramind_data.store import BrainWriter, open_brain, resume_brain
 from teramind_data.workers import Cluster, Pool, Runner, place, runner
+from teramind_model.generate.behind import WriteBehind
 from teramind_model.generate.config import GenerateConfig
 from teramind_model.generate.setting import Setting, prepare
 from teramind_model.generate.source import pick_device
@@ -32,7 +33,7 @@ from teramind_model.generate.strips import Done, Strips
 from teramind_model.generate.units import Unit
 from teramind_model.generate.watch import Watchers
 
-__all__ = ["Executor", "MakeUnit", "executor", "make_unit"]
+__all__ = ["Executor", "MakeUnit", "executor", "make_units"]
 
 _LOOK_S = 2.0
 """Between looks at the journal while others work."""
@@ -40,12 +41,14 @@ _LOOK_S = 2.0
 Shard = tuple[int, Box]
 
 
-def make_unit(writer: BrainWriter, strips: Strips, unit: Unit, advance: Advance) -> Done:
-    """Make and write what of a unit is not written yet."""
+def make_units(writer: BrainWriter, strips: Strips, todo: Iterable[Unit], advance: Advance) -> Done:
+    """Make what of some units is not written yet, and write it beside: one unit's end while the next is begun."""
     done = Done()
-    shards = strips.shards(writer.pending("morphology"), unit)
-    if shards:
-        strips.run(writer, unit, shards, done, advance)
+    pending = writer.pending("morphology")
+    with WriteBehind() as behind:
+        for unit in todo:
+            if shards := strips.shards(pending, unit):
+                strips.run(writer, behind, unit, shards, done, advance)
     return done
 
 
@@ -98,11 +101,7 @@ class _Here:
         watching: Watchers,
         advance: Advance,
     ) -> Done:
-        strips = setting.strips(watching)
-        done = Done()
-        for unit in todo:
-            done.add(make_unit(writer, strips, unit, advance))
-        return done
+        return make_units(writer, setting.strips(watching), todo, advance)
 
 
 @dataclass(frozen=True)
@@ -197,7 +196,7 @@ class MakeUnit:
         """Make it."""
         torch.set_num_threads(self.threads)
         strips = _strips_here(self.config, self.request, place())
-        return make_unit(resume_brain(self.config.out), strips, unit, _silent)
+        return make_units(resume_brain(self.config.out), strips, [unit], _silent)
 
 
 @lru_cache(maxsize=1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from teramind_data.store import BrainWriter
 from teramind_model.controls import CountsSource
 from teramind_model.diffusion.ddim import to_uint8
 from teramind_model.diffusion.steps import Step
+from teramind_model.generate.behind import WriteBehind
 from teramind_model.generate.counting import Counts, count_unit
 from teramind_model.generate.draws import write_shard
 from teramind_model.generate.rows import StoreRows
@@ -27,6 +29,11 @@ from teramind_model.generate.wavefront import Wavefront
 from teramind_model.network.unet import PatchUNet, UNetShape
 
 __all__ = ["Done", "Strips"]
+
+Shard = tuple[int, Box]
+"""Section of the store, box in pixels."""
+Band = tuple[int, NDArray[np.uint8]]
+"""Its number, and its image ``(stains, Z, band px, strip px)``."""
 
 
 @dataclass
@@ -53,8 +60,8 @@ class Done:
 @dataclass(frozen=True)
 class Strips:
     """What all units of a run share. ``first`` .. ``end`` are the atlas's sections that the store holds; a draw is made
-    of each of ``seeds``; ``on_shard`` is shown each shard of the first once it is written; with ``tissue`` only that is
-    made."""
+    of each of ``seeds``; ``on_shard`` is shown each shard of the first once it is written, by the thread that wrote it;
+    with ``tissue`` only that is made."""
 
     source: Source
     counts: CountsSource
@@ -69,12 +76,12 @@ class Strips:
     on_shard: Watcher
     tissue: TissueTiles | None = None
 
-    def shards(self, pending: Iterable[tuple[int, Box]], unit: Unit) -> list[tuple[int, Box]]:
-        """Those of the shards not written yet that are the unit's: section of the store, box in pixels."""
+    def shards(self, pending: Iterable[Shard], unit: Unit) -> list[Shard]:
+        """Those of the shards not written yet that are the unit's."""
         sections = {z - self.first for z in unit.window.image if self.first <= z < self.end}
         return [(z, box) for z, box in pending if z in sections and self.layout.owns(unit.columns, box)]
 
-    def count(self, unit: Unit, shards: Sequence[tuple[int, Box]]) -> Counts:
+    def count(self, unit: Unit, shards: Sequence[Shard]) -> Counts:
         """What :meth:`run` will do for a unit's shards, all draws."""
         tissue = None if self.tissue is None else self.tissue.window(unit.window)
         boxes = [box for _, box in shards]
@@ -84,38 +91,42 @@ class Strips:
     def run(
         self,
         writer: BrainWriter,
+        behind: WriteBehind,
         unit: Unit,
-        pending: list[tuple[int, Box]],
+        pending: list[Shard],
         done: Done,
         advance: Callable[[int], None],
     ) -> None:
-        """Make and write what of a unit is not written yet: its shards ``pending``."""
+        """Make what of a unit is not written yet, its shards ``pending``; written, in this order, by ``behind``."""
         tissue = None if self.tissue is None else self.tissue.window(unit.window)
         touched = [(z, box) for z, box in pending if self.layout.shows(box, tissue)]
-        for z, box in pending:
-            if (z, box) not in touched:
-                black = np.zeros((len(self.source.stains), *box.shape), np.uint8)
-                self._write(writer, z, box, [black] * len(self.seeds), done)
+        black = [shard for shard in pending if shard not in touched]
+        if black:
+            behind.put(partial(self._write_background, writer, black))
+            done.shards_written += len(black)
         if not touched:
             return
         rows = self.layout.rows([box for _, box in touched])
-        by_band: dict[int, list[tuple[int, Box]]] = {}
+        by_band: dict[int, list[Shard]] = {}
         for z, box in touched:
             by_band.setdefault(box.y0 // self.layout.band, []).append((z, box))
+
+        def tell(tile_steps: int) -> None:
+            behind.check()  # a full disk is told of now, not when the next band is made
+            advance(tile_steps)
+
         # All draws side by side, band by band: none is ever whole in memory.
         readers = [StoreRows(self.counts, unit.window, self._shape, seed, tissue) for seed in self.seeds]
-        draws = [self._bands(unit, rows, reader, done, advance) for reader in readers]
+        draws = [self._bands(unit, rows, reader, done, tell) for reader in readers]
         for bands in zip(*draws, strict=True):
-            band = bands[0][0]
-            for z, box in by_band.get(band, ()):
-                slot = unit.window.image.index(z + self.first)
-                blocks = [self._cut(image[:, slot], band, unit, box) for _, image in bands]
-                self._write(writer, z, box, blocks, done)
+            shards = by_band.get(bands[0][0], [])
+            behind.put(partial(self._write_band, writer, unit, shards, bands))
+            done.shards_written += len(shards)
 
     def _bands(
         self, unit: Unit, rows: range, reader: StoreRows, done: Done, advance: Callable[[int], None]
-    ) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-        """``(band, image (stains, Z, band px, strip px))`` as their last rows are finished."""
+    ) -> Iterator[Band]:
+        """Bands as their last rows are finished."""
         model, shape = self._model, self._shape
         patch, edge = self.layout.patch, self.layout.band_tiles
         target = unit.target(rows)
@@ -160,11 +171,21 @@ class Strips:
             block[(..., *into)] = image[(..., *common.shift(-there.y0, -there.x0).slices)]
         return block
 
-    def _write(
-        self, writer: BrainWriter, z: int, box: Box, draws: list[NDArray[np.uint8]], done: Done
+    def _write_band(
+        self, writer: BrainWriter, unit: Unit, shards: list[Shard], draws: Sequence[Band]
     ) -> None:
+        for z, box in shards:
+            slot = unit.window.image.index(z + self.first)
+            blocks = [self._cut(image[:, slot], band, unit, box) for band, image in draws]
+            self._write(writer, z, box, blocks)
+
+    def _write_background(self, writer: BrainWriter, shards: list[Shard]) -> None:
+        for z, box in shards:
+            black = np.zeros((len(self.source.stains), *box.shape), np.uint8)
+            self._write(writer, z, box, [black] * len(self.seeds))
+
+    def _write(self, writer: BrainWriter, z: int, box: Box, draws: list[NDArray[np.uint8]]) -> None:
         write_shard(writer, z, box, draws)
-        done.shards_written += 1
         self.on_shard(z, box, draws[0])
 
     def _pixel(self, column: int) -> int:
