@@ -102,6 +102,34 @@ def test_shapes_of_nuclei_with_intervals(metrics: dict[str, Any], report: Path) 
     assert not table.duplicated(["store", "section", "measure", "stain", "region"]).any()
 
 
+def test_the_page_shows_all_measures_of_nuclei(metrics: dict[str, Any], report: Path) -> None:
+    import pandas as pd
+
+    table = pd.read_parquet(report / "figures/nuclei_measures.parquet").set_index(["store", "measure"])
+    page = (report / "report.html").read_text()
+    shown = page[page.index('<section id="nuclei">') : page.index("How many nuclei, and how large")]
+    assert shown.count('<tr><th scope="row">') == 6
+    for store, names in metrics["by_label"].items():
+        for name, one in names["brain"]["nuclei"]["measures"].items():
+            row = table.loc[store, name]
+            assert row[["mean", "sd"]].tolist() == [one["value"]["mean"], one["value"]["sd"]]
+            assert row["mean_low"] == one["mean_interval"]["low"]
+            if store == "real":
+                assert np.isnan(row["wasserstein"])
+            else:
+                assert row["kolmogorov_smirnov_high"] == one["kolmogorov_smirnov_interval"]["high"]
+                assert f"<small>KS {row['kolmogorov_smirnov']:.3f} (" in shown
+    one = table.loc["noisy", "solidity"]
+    assert f'<span class="number">{one["mean"]:.3f} ± {one["sd"]:.3f}</span>' in shown
+    assert f"<small>mean in {one['mean_low']:.3f}–{one['mean_high']:.3f}</small>" in shown
+    assert f"W {one['wasserstein']:.4f} ({one['wasserstein_low']:.4f}–" in shown
+    shares = (
+        pd.read_parquet(report / "figures/nuclei_shapes.parquet").groupby(["measure", "store"])["share"].sum()
+    )
+    assert len(shares) == 4 * 4
+    assert ((shares > 0.9) & (shares < 1.0 + 1e-9)).all()
+
+
 def test_the_page_says_what_found_the_nuclei_and_how_it_errs(metrics: dict[str, Any], report: Path) -> None:
     found = metrics["by_label"]["real"]["brain"]["nuclei"]["against_truth"]
     page = (report / "report.html").read_text()

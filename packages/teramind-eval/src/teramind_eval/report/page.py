@@ -107,6 +107,15 @@ class Grid:
 
 
 @dataclass(frozen=True)
+class MeasureRow:
+    """One measure of nuclei: what it is, and for each store some lines, the value first."""
+
+    title: str
+    note: str
+    cells: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
 class AttentionPart:
     """Charts and numbers of one pathway."""
 
@@ -152,6 +161,7 @@ class Page:
     montage: Sequence[Panel]
     space: Space
     curves: Sequence[Chart]
+    nuclei: Sequence[MeasureRow]
     distributions: Sequence[Chart]
     attention: Sequence[AttentionPart]
     genes: Sequence[Chart]

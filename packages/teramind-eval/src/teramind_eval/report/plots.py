@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -235,11 +236,12 @@ class Histogram:
 
 
 def distributions(stores: Sequence[StoreResult], panels: Sequence[tuple[str, Sequence[Histogram]]]) -> Plot:
-    """Distributions side by side: steps of equal area, a tick at each mean. `panels`: (axis label, one a store)."""
+    """Distributions two in a row: steps of equal area, a tick at each mean. `panels`: (axis label, one a store)."""
+    rows = math.ceil(len(panels) / 2)
 
     def paint(figure: Figure, scheme: Scheme) -> None:
         style = looks(stores, scheme)
-        grid: Sequence[Axes] = np.atleast_1d(figure.subplots(1, len(panels)))
+        grid: list[Axes] = figure.subplots(rows, 2, squeeze=False).ravel().tolist()
         for axes, (title, histograms) in zip(grid, panels, strict=True):
             for one in histograms:
                 look = style[one.label]
@@ -259,4 +261,4 @@ def distributions(stores: Sequence[StoreResult], panels: Sequence[tuple[str, Seq
             axes.set(xlabel=title, ylabel="share (%)", ylim=(0, None))
         figure.legend(*grid[0].get_legend_handles_labels(), loc="outside upper right", ncols=4)
 
-    return draw((9.2, 3.3), paint)
+    return draw((9.2, 0.4 + 2.9 * rows), paint)
