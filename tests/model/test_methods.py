@@ -15,6 +15,7 @@ import torch
 
 from teramind_data.console import run_cli
 from teramind_data.errors import InputError
+from teramind_data.geometry import Box
 from teramind_data.store import open_brain
 from teramind_model.baselines.patch_dm import PatchDM
 from teramind_model.cli import app
@@ -260,7 +261,7 @@ def test_a_method_from_outside_trains_and_generates(tmp_path: Path) -> None:
     path = os.pathsep.join([str(site), *(entry for entry in sys.path if entry)])
     environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
     train = f"train --atlas {atlas.url} --out {tmp_path / 'run'} --method toy --patch 32 --steps 2 --batch 2"
-    train += " --accumulate 1 --device cpu --method-option brightness=0.5"
+    train += " --accumulate 1 --sample-every 0 --device cpu --method-option brightness=0.5"
     assert "toy, P=32" in run(train.split(), environment)
     log = (tmp_path / "run" / "log.csv").read_text(encoding="utf-8").splitlines()
     assert log[0].startswith("step,loss,error,lr")
@@ -280,9 +281,9 @@ def test_a_method_from_outside_trains_and_generates(tmp_path: Path) -> None:
 def test_baselines_train_and_generate(name: str, tmp_path: Path) -> None:
     from teramind_model.generate import GenerateConfig, RunOptions, generate
 
-    atlas = tiny_atlas(tmp_path / "atlas.zarr", canvas=(128, 128))
-    flags = f"--atlas {atlas.url} --out {tmp_path / 'run'} --method {name} --patch 32 --channels 8"
-    flags += " --time-width 8 --steps 2 --batch 2 --accumulate 1 --device cpu"
+    atlas = tiny_atlas(tmp_path / "atlas.zarr", canvas=(128, 128), sections=2)
+    flags = f"--atlas {atlas.url} --out {tmp_path / 'run'} --method {name} --patch 32 --channels 4"
+    flags += " --time-width 8 --steps 2 --batch 2 --accumulate 1 --sample-every 0 --device cpu"
     with pytest.raises(SystemExit) as stopped:
         run_cli(app, ["train", *flags.split()])
     assert not stopped.value.code
@@ -291,7 +292,8 @@ def test_baselines_train_and_generate(name: str, tmp_path: Path) -> None:
         str(tmp_path / "run"),
         str(tmp_path / "G.zarr"),
         steps=2,
-        run=RunOptions(device="cpu", threads=1),
+        roi=Box(0, 64, 0, 64),
+        run=RunOptions(device="cpu", threads=1, batch=4),
     )
     made = generate(config)
     assert made.provenance["checkpoint"]["method"] == name

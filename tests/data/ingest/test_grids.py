@@ -158,15 +158,15 @@ def test_nodes_are_the_map(bend: float, box: Box) -> None:
 def test_tabulated_inverses_are_the_inverse(bend: float) -> None:
     transform = chain(spline(bend), turned(3, 1.0, (100, -50)))
     rng = np.random.default_rng(1)
-    points = rng.uniform(-500, 3500, (3000, 2))
+    points = rng.uniform(-200, 2000, (1500, 2))
     exact = transform.inverse(points)
     inverse = Tabulated(transform.inverse)
     found = inverse(points)
     assert sum(nodes is not None for nodes in inverse._tiles.values()) > 10
     assert np.abs(found - exact).max() < 1e-3
     # Whatever company a point comes in.
-    alone = np.concatenate([Tabulated(transform.inverse)(part) for part in np.array_split(points[:200], 7)])
-    np.testing.assert_allclose(alone, found[:200], rtol=0, atol=1e-9)
+    alone = np.concatenate([Tabulated(transform.inverse)(part) for part in np.array_split(points[:40], 3)])
+    np.testing.assert_allclose(alone, found[:40], rtol=0, atol=1e-9)
     mosaic = Affine(np.array([[9.26, 0, 10], [0, 9.26, -4]]))
     section_um = mosaic.inverse(points)
     pushed = push(transform, mosaic, section_um)
