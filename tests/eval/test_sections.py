@@ -27,7 +27,8 @@ from teramind_eval.metrics.image import ms_ssim, psnr, ssim
 from teramind_eval.morphometry.watershed import Watershed
 from teramind_eval.pairs import open_store, regions_of_tiles
 from teramind_eval.report import build
-from teramind_eval.sections import Workers, measure_brains
+from teramind_eval.sections import measure_brains
+from teramind_eval.walk import Walk, Workers
 from tests.eval import likeness_fakes
 from tests.eval.conftest import Stores
 from tests.eval.drawn import CANVAS, draw_section, spec_of
@@ -211,7 +212,7 @@ def test_distances_are_those_of_all_features(
 def test_any_number_of_workers_gives_the_same_numbers(
     stores: Stores, annotated: Path, measured: Measured
 ) -> None:
-    assert _all(measure_brains(_task(stores, annotated), workers=Workers(2))) == _all(measured)
+    assert _all(measure_brains(_task(stores, annotated), Walk(workers=Workers(2)))) == _all(measured)
 
 
 class _Stopped(Exception):
@@ -246,11 +247,11 @@ def test_an_interrupted_pass_goes_on(
     with monkeypatch.context() as patch:
         _stop_at(patch, 1)
         with pytest.raises(_Stopped):
-            measure_brains(task, tmp_path)
+            measure_brains(task, Walk(tmp_path))
     assert Journal(tmp_path).names() == (["folded_0001"] if features else []) + ["section_0000"]
     asked = _stop_at(monkeypatch, 99)
     told: list[int] = []
-    again = measure_brains(task, tmp_path, done=lambda: told.append(1))
+    again = measure_brains(task, Walk(tmp_path, done=lambda: told.append(1)))
     assert asked == [1]
     assert len(told) == 2
     if features:
@@ -260,7 +261,7 @@ def test_an_interrupted_pass_goes_on(
             one.image for one in measured.by_store["generated"]
         ]
     # Whole: nothing is measured again.
-    assert _all(measure_brains(task, tmp_path)) == _all(again)
+    assert _all(measure_brains(task, Walk(tmp_path))) == _all(again)
     assert asked == [1]
 
 
@@ -274,13 +275,13 @@ def test_what_is_damaged_is_measured_again(
     lost: str,
 ) -> None:
     task = _task(stores, annotated)
-    measure_brains(task, tmp_path)
+    measure_brains(task, Walk(tmp_path))
     path = tmp_path / f"{lost}.npz"
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 0xFF
     path.write_bytes(content)
     asked = _stop_at(monkeypatch, 99)
-    assert _all(measure_brains(task, tmp_path)) == _all(measured)
+    assert _all(measure_brains(task, Walk(tmp_path))) == _all(measured)
     assert asked == ([0] if lost == "section_0000" else [0, 1])
 
 

@@ -13,7 +13,7 @@ from teramind_eval.results import SINGLE
 
 if TYPE_CHECKING:
     from teramind_eval.morphometry.segmenter import Segmenter
-    from teramind_eval.sections import Workers
+    from teramind_eval.walk import Workers
 
 
 class NucleiConfig(BaseModel):
@@ -140,7 +140,7 @@ class ReportConfig(BaseModel):
 
     def run_on(self) -> Workers:
         """Where sections are measured; the numbers are the same everywhere."""
-        from teramind_eval.sections import Workers
+        from teramind_eval.walk import Workers
 
         return Workers(self.workers, self.scheduler)
 

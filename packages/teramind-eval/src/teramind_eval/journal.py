@@ -73,14 +73,14 @@ class Journal:
 
     folder: Path
 
-    def write(self, name: str, value: Any) -> None:
-        """Keep a value under a name, whole or not at all."""
+    def write(self, name: str, value: Any, *, compressed: bool = False) -> None:
+        """Keep a value under a name, whole or not at all; compressed where its arrays are mostly zeros."""
         arrays: Arrays = {}
         tree = json.dumps(pack(value, arrays))
         self.folder.mkdir(parents=True, exist_ok=True)
         draft = self.folder / f".{name}.{os.getpid()}.partial"
         with draft.open("wb") as file:
-            np.savez(file, **{_TREE: np.array(tree)}, **arrays)
+            (np.savez_compressed if compressed else np.savez)(file, **{_TREE: np.array(tree)}, **arrays)
             file.flush()
             os.fsync(file.fileno())
         os.replace(draft, self._path(name))

@@ -8,8 +8,7 @@ features), so those of the sections so far are merged into one, and only those w
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -18,53 +17,32 @@ from teramind_data.workers import runner
 from teramind_eval.evaluate import Features, Measured, Opens, Raw, Task, distances, measure_section
 from teramind_eval.journal import Journal
 from teramind_eval.metrics.distribution import Extractor, FeatureSums
+from teramind_eval.walk import HERE, Walk
 
 
-@dataclass(frozen=True, slots=True)
-class Workers:
-    """Where sections are measured: in so many processes (1: this one), or on a dask.distributed scheduler."""
-
-    count: int = 1
-    scheduler: str | None = None
-
-
-def measure_brains(
-    task: Task,
-    folder: Path | None = None,
-    workers: Workers = Workers(),
-    done: Callable[[], object] | None = None,
-) -> Measured:
+def measure_brains(task: Task, walk: Walk = HERE) -> Measured:
     """Measure all sections of all stores.
 
     Args:
         task: what is measured.
-        folder: keeps the sums of finished sections, and is where those of an earlier, interrupted run of the same task
-            are found. Nothing outlives the call without.
-        workers: where the work is done; a scheduler's workers need the stores and `folder` under the same paths.
-        done: called after each section, also after one that was there already.
+        walk: who works, and where the sums of finished sections are kept.
 
     Raises
     ------
     StoreError, MissingShardError
         where a store cannot be read.
     """
-    if folder is None:
+    if walk.folder is None:
         with tempfile.TemporaryDirectory(prefix="teramind-eval-") as name:
-            return measure_brains(task, Path(name), workers, done)
-    keeper = _Keeper(task, Journal(folder))
+            return measure_brains(task, replace(walk, folder=Path(name)))
+    keeper = _Keeper(task, Journal(walk.folder))
     todo = keeper.todo()
-    for _ in range(len(keeper.sections) - len(todo)):
-        _tell(done)
-    with runner(workers.count, workers.scheduler) as run:
+    walk.tell(len(keeper.sections) - len(todo))
+    with runner(walk.workers.count, walk.workers.scheduler) as run:
         for _ in run.map(_Measure(task, keeper.journal), todo):
             keeper.fold()
-            _tell(done)
+            walk.tell()
     return keeper.measured()
-
-
-def _tell(done: Callable[[], object] | None) -> None:
-    if done is not None:
-        done()
 
 
 @dataclass(frozen=True)

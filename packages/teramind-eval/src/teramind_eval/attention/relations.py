@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -17,6 +17,7 @@ from teramind_eval.attention.sample import Sample, block_keys
 from teramind_eval.attention.scatter import Scatter
 from teramind_eval.attention.trends import LEVELS, OCTAVES, density
 from teramind_eval.regions import has_regions
+from teramind_eval.walk import HERE, Walk, walk_sections
 
 if TYPE_CHECKING:
     from teramind_eval.part import Part
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
-#: Edge in bins of what is read at a time.
-_BAND_BINS = 1024
+#: Edge in bins of what is read at a time: a shard.
+_BAND_BINS = 256
 
 
 @dataclass(frozen=True)
@@ -77,14 +78,23 @@ class Relations:
         return total
 
 
+@dataclass(frozen=True)
+class SectionRelations:
+    """What `Relations` has, of one section; `group` is None where no block counts."""
+
+    group: Group | None
+    regions: dict[int, Group]
+    levels: IntArray
+    octaves: IntArray
+    without: int
+
+
 class _Gathering:
-    """A set of maps while the brain streams by."""
+    """A set of maps while a section streams by."""
 
     def __init__(self, maps: MapSet) -> None:
-        self.maps = maps
-        which = maps.which
-        self.variables = Variables(which.genes, tuple(one.label for one in maps.sources), which.channels)
-        self.sections: dict[int, Group] = {}
+        self.maps, self.variables = maps, _variables(maps)
+        self.group: Group | None = None
         self.regions: dict[int, Group] = {}
         v = self.variables
         several = len(v.sources) * len(v.channels)
@@ -92,11 +102,9 @@ class _Gathering:
         self.octaves = np.zeros((several, LEVELS.cells, OCTAVES.cells), dtype=np.int64)
         self.without = 0
 
-    def add(
-        self, section: int, keys: npt.NDArray[np.uint64], regions: IntArray | None, rows: FloatArray
-    ) -> None:
+    def add(self, keys: npt.NDArray[np.uint64], regions: IntArray | None, rows: FloatArray) -> None:
         group = Group(Scatter.of(rows), Sample.of(keys, rows))
-        self.sections[section] = self.sections.get(section, Group()).merge(group)
+        self.group = group if self.group is None else self.group.merge(group)
         if regions is not None:
             for label in np.unique(regions).tolist():
                 inside = regions == label
@@ -114,14 +122,17 @@ class _Gathering:
                 self.levels[index, place] += density(rows[:, index], level, LEVELS, LEVELS)
             self.octaves[place] += density(together, rows[:, v.beyond(source, channel)], LEVELS, OCTAVES)
 
-    def result(self) -> Relations:
-        return Relations(
-            self.maps, self.variables, self.sections, self.regions, self.levels, self.octaves, self.without
-        )
+    def result(self) -> SectionRelations:
+        return SectionRelations(self.group, self.regions, self.levels, self.octaves, self.without)
+
+
+def _variables(maps: MapSet) -> Variables:
+    which = maps.which
+    return Variables(which.genes, tuple(one.label for one in maps.sources), which.channels)
 
 
 def relate(
-    real: Part, sets: Sequence[MapSet], edge: int, seed: int = 0, done: Callable[[], object] | None = None
+    real: Part, sets: Sequence[MapSet], edge: int, seed: int = 0, walk: Walk = HERE
 ) -> tuple[Relations, ...]:
     """Expression against attention of every set of maps, over blocks of `edge` bins, in one pass over the brain.
 
@@ -132,23 +143,70 @@ def relate(
         sets: maps on its canvas.
         edge: bins along a block's edge.
         seed: of the sample.
-        done: called after each section.
+        walk: who works, and where finished sections are kept.
     """
-    gathering = [_Gathering(one) for one in sets]
-    genes = tuple(dict.fromkeys(gene for one in sets for gene in one.which.genes))
-    for section in real.sections if sets else ():
+    if not sets:
+        return ()
+    totals = [_Total(one) for one in sets]
+    measure = _Relate(real, tuple(sets), edge, seed)
+    kind = tuple[SectionRelations, ...]
+    for index, found in enumerate(walk_sections(measure, kind, len(real.sections), "attention", walk)):
+        for total, one in zip(totals, found, strict=True):
+            total.add(index, one)
+    return tuple(one.result() for one in totals)
+
+
+class _Total:
+    """The sections of a set of maps put together."""
+
+    def __init__(self, maps: MapSet) -> None:
+        self.maps = maps
+        self._sums = _Gathering(maps).result()
+        self._sections: dict[int, Group] = {}
+
+    def add(self, section: int, one: SectionRelations) -> None:
+        if one.group is not None:
+            self._sections[section] = one.group
+        old = self._sums
+        for label, group in one.regions.items():
+            old.regions[label] = old.regions.get(label, Group()).merge(group)
+        self._sums = SectionRelations(
+            None,
+            old.regions,
+            old.levels + one.levels,
+            old.octaves + one.octaves,
+            old.without + one.without,
+        )
+
+    def result(self) -> Relations:
+        s = self._sums
+        return Relations(
+            self.maps, _variables(self.maps), self._sections, s.regions, s.levels, s.octaves, s.without
+        )
+
+
+@dataclass(frozen=True)
+class _Relate:
+    """All sets of maps in one section."""
+
+    real: Part
+    sets: tuple[MapSet, ...]
+    edge: int
+    seed: int
+
+    def __call__(self, section: int) -> tuple[SectionRelations, ...]:
+        real, edge = self.real, self.edge
+        gathering = [_Gathering(one) for one in self.sets]
+        genes = tuple(dict.fromkeys(gene for one in self.sets for gene in one.which.genes))
         for band in _bands(real, edge):
-            counts = read_expression(real, genes, section.index, band)
-            if not counts.any():
+            sums = block_sums(read_expression(real, genes, section, band), edge)
+            if not sums.any():
                 continue
-            regions = block_majority(_regions(real, section.index, band), edge) if has_regions(real) else None
-            sums = block_sums(counts, edge)
+            regions = block_majority(_regions(real, section, band), edge) if has_regions(real) else None
             for one in gathering:
                 mine = sums[[genes.index(gene) for gene in one.maps.which.genes]]
-                _add_band(one, real, section.index, _Band(band, edge, mine, regions), seed)
-        if done is not None:
-            done()
-    return tuple(one.result() for one in gathering)
+                _add_band(one, real, section, _Band(band, edge, mine, regions), self.seed)
+        return tuple(one.result() for one in gathering)
 
 
 @dataclass(frozen=True)
@@ -179,7 +237,6 @@ def _add_band(into: _Gathering, real: Part, section: int, band: _Band, seed: int
         return
     top, left = band.box.y0 // band.edge, band.box.x0 // band.edge
     into.add(
-        section,
         block_keys(seed, real.chosen[section], rows + top, columns + left),
         None if band.regions is None else band.regions[rows, columns],
         block_rows(band.counts[:, rows, columns], levels[:, :, rows, columns]),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from teramind_eval.attention.scores import (
 )
 from teramind_eval.attention.scoring import attention_scores
 from teramind_eval.attention.trends import LEVELS, OCTAVES
+from teramind_eval.walk import HERE, Walk
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -61,13 +62,16 @@ class Study:
         )
 
 
-def study_attention(stores: Sequence[Compared], edge: int, seed: int) -> Study:
-    """Relate all attention maps of the stores to the first one's expression, blocks of `edge` bins."""
+def study_attention(stores: Sequence[Compared], edge: int, seed: int, walk: Walk = HERE) -> Study:
+    """Relate all attention maps of the stores to the first one's expression, blocks of `edge` bins.
+
+    `walk` says who works, and where finished sections are kept; progress is shown here.
+    """
     real, sets = stores[0].brain, map_sets(stores[1:])
     if not sets:
         return Study()
     with progress(len(real.sections), "relate attention to expression", "sections") as advance:
-        relations = relate(real, sets, edge, seed, advance)
+        relations = relate(real, sets, edge, seed, replace(walk, done=advance))
     return Study(relations, attention_scores(real, relations), tuple(_warnings(relations)))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from teramind_data.geometry import BIN_PX, Box, tiles
 from teramind_eval.regions import has_regions, region_name
+from teramind_eval.walk import HERE, Walk, walk_sections
 
 if TYPE_CHECKING:
     from teramind_eval.part import Part
@@ -138,14 +139,14 @@ class GeneStatistics:
         return np.argsort(-self.brain.mean[0], kind="stable")[:count]
 
 
-def gene_statistics(real: Part, done: Callable[[], object] | None = None) -> GeneStatistics | None:
+def gene_statistics(real: Part, walk: Walk = HERE) -> GeneStatistics | None:
     """Statistics of an atlas, read once, shard by shard; None where it holds no expression.
 
     Bins are those of `labels/tissue` where the store has it, else those of 256-px tiles that hold a molecule.
 
     Args:
         real: the atlas.
-        done: called after each section.
+        walk: who reads, and where sections that were read are kept.
     """
     if real.panel is None or "expression" not in real.images:
         return None
@@ -153,12 +154,10 @@ def gene_statistics(real: Part, done: Callable[[], object] | None = None) -> Gen
     labels = sorted({0, *real.brain.region_names}) if has_regions(real) else [0]
     total = GeneMoments.empty(len(labels), len(genes))
     sections = []
-    for section in real.sections:
-        moments = _section(real, section.index, labels, len(genes))
+    measure = _Measure(real, tuple(labels))
+    for moments in walk_sections(measure, GeneMoments, len(real.sections), "genes", walk):
         sections.append(moments.pooled())
         total = total.merge(moments)
-        if done is not None:
-            done()
     known = [index for index in range(len(labels)) if total.n[index]] if has_regions(real) else []
     return GeneStatistics(
         genes,
@@ -169,17 +168,29 @@ def gene_statistics(real: Part, done: Callable[[], object] | None = None) -> Gen
     )
 
 
-def _section(real: Part, section: int, labels: Sequence[int], genes: int) -> GeneMoments:
-    total = GeneMoments.empty(len(labels), genes)
-    rows, columns = real.canvas[0] // BIN_PX, real.canvas[1] // BIN_PX
-    for box in tiles(Box(0, rows, 0, columns), _BLOCK_BINS):
-        if real.brain.blank(
-            "tissue" if "tissue" in real.brain.labels else "expression", real.chosen[section], box
-        ):
-            continue
-        counts = np.asarray(real.read("expression", section, box))
-        total = total.merge(GeneMoments.of(counts, _groups(real, section, box, counts, labels), len(labels)))
-    return total
+@dataclass(frozen=True)
+class _Measure:
+    """Moments of a section, one group a region."""
+
+    real: Part
+    labels: tuple[int, ...]
+
+    def __call__(self, section: int) -> GeneMoments:
+        real = self.real
+        total = GeneMoments.empty(len(self.labels), len(real.panel or ()))
+        rows, columns = real.canvas[0] // BIN_PX, real.canvas[1] // BIN_PX
+        mask = "tissue" if "tissue" in real.brain.labels else "expression"
+        for box in tiles(Box(0, rows, 0, columns), _BLOCK_BINS):
+            if real.brain.blank(mask, real.chosen[section], box):
+                continue
+            total = total.merge(self._block(section, box))
+        return total
+
+    def _block(self, section: int, box: Box) -> GeneMoments:
+        # A call of its own: its counts are let go before the next ones are read.
+        counts = np.asarray(self.real.read("expression", section, box))
+        group = _groups(self.real, section, box, counts, self.labels)
+        return GeneMoments.of(counts, group, len(self.labels))
 
 
 def _groups(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,6 +37,7 @@ from teramind_eval.report.output import (
 from teramind_eval.report.provenance import making
 from teramind_eval.results import SINGLE, Results, long_table
 from teramind_eval.sections import measure_brains
+from teramind_eval.walk import Walk
 
 if TYPE_CHECKING:
     from teramind_eval.config import ReportConfig
@@ -160,14 +161,15 @@ def gather(
 
     `journal` keeps what is measured; `described` are inputs and settings as they are to be recorded.
     """
-    attention = study_attention(stores, max(1, task.sizes.tile // BIN_PX), config.seed)
+    walk = Walk(journal, config.run_on())
+    attention = study_attention(stores, max(1, task.sizes.tile // BIN_PX), config.seed, walk)
     maps_only = tuple(one for one in stores if one not in task.stores)
     stores, sizes = task.stores, task.sizes
     sections = len(stores[0].brain.sections)
     with progress(sections, "measure sections", "sections") as advance:
-        measured = measure_brains(task, journal, config.run_on(), advance)
+        measured = measure_brains(task, replace(walk, done=advance))
     with progress(sections, "gene statistics", "sections") as advance:
-        genes = gene_statistics(stores[0].brain, advance)
+        genes = gene_statistics(stores[0].brain, replace(walk, done=advance))
     found = {label: [raw.seams for raw in raws] for label, raws in measured.by_store.items()}
     scores = store_results(stores, measured, config.seed)
     results = Results(
