@@ -25,6 +25,11 @@ from tests.model.tiny import tiny_atlas
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 
+@pytest.fixture(autouse=True)
+def _few_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(validation, "_SAMPLES", 8)
+
+
 GEOMETRY = Geometry(patch=32, gene_slices=4, image_slices=2, stains=2)
 
 

@@ -96,7 +96,7 @@ def stop_at(small: Any, whole: tuple[dict[str, bytes], int], url: Path, at: int,
 def test_killed_anywhere_it_ends_the_same(
     small: Any, whole: tuple[dict[str, bytes], int], tmp_path: Path
 ) -> None:
-    for number, at in enumerate(sample(whole[1], 40)):
+    for number, at in enumerate(sample(whole[1], 20)):
         stop_at(small, whole, tmp_path / "b.zarr", at, torn=bool(number % 2))
 
 
@@ -121,7 +121,7 @@ def test_killed_while_replacing_it_needs_to_be_told_again(
 ) -> None:
     url = tmp_path / "b.zarr"
     refused = 0
-    for at in range(14):
+    for at in (0, 1, 2, 4, 5, 7, 10, 13):
         shutil.rmtree(url, ignore_errors=True)
         write(small, url)
         append_image(url, ImageSpec("extra", ("a",), "float16", 16), extra())
