@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from teramind_model.commands.simulating import Simulated, simulate_plan
+
 if TYPE_CHECKING:
+    from teramind_model.generate.config import GenerateConfig
     from teramind_model.generate.plan import Plan
 
 __all__ = ["register"]
@@ -19,6 +22,7 @@ The options are those of generate. What does not fit is refused, with the number
 Example:
 
     teramind-model plan --atlas C.zarr --checkpoint RUN --tissue-only --memory 60GiB
+    teramind-model plan --simulate --tissue-only --memory 64GiB --steps 3 --restarts 3
 """
 
 
@@ -28,8 +32,8 @@ def register(app: typer.Typer) -> None:
 
 
 def command(
-    atlas: Annotated[str, typer.Option(help="Store whose genes are read.")],
-    checkpoint: Annotated[str, typer.Option(help="Checkpoint, run folder, or 'phantom'.")],
+    atlas: Annotated[str | None, typer.Option(help="Store whose genes are read.")] = None,
+    checkpoint: Annotated[str | None, typer.Option(help="Checkpoint, run folder, or 'phantom'.")] = None,
     steps: Annotated[int, typer.Option(help="Denoising steps.")] = 15,
     sampler: Annotated[str, typer.Option(help="ddim or dpmpp-2m.")] = "ddim",
     seeds: Annotated[int, typer.Option(help="Draws.")] = 1,
@@ -43,8 +47,27 @@ def command(
     ] = None,
     precision: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
     threads: Annotated[int | None, typer.Option(help="CPU threads; torch's choice by default.")] = None,
-    memory: Annotated[str, typer.Option(help="What the work may take.")] = "4GiB",
+    memory: Annotated[
+        str | None, typer.Option(help="What the work may take; 4GiB, of a simulation 64GiB.")
+    ] = None,
     batch: Annotated[int, typer.Option(help="Tiles a batch of the wavefront.")] = 16,
+    simulate: Annotated[
+        bool,
+        typer.Option(
+            "--simulate",
+            help="Do it with a network that copies its input; without --atlas as the paper's, of a made-up atlas.",
+        ),
+    ] = False,
+    canvas: Annotated[
+        str | None,
+        typer.Option(help="Made-up atlas to simulate, SECTIONSxHEIGHTxWIDTH px; 2x73216x105984 by default."),
+    ] = None,
+    restarts: Annotated[
+        int | None, typer.Option(help="Processes of the simulation to kill at random moments; 3 by default.")
+    ] = None,
+    out: Annotated[
+        str | None, typer.Option(help="New folder to keep the simulation's stores in; else they are removed.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Everything as JSON; sizes in bytes.")] = False,
 ) -> None:
     """Plan and print."""
@@ -59,10 +82,11 @@ def command(
 
     if device_tflops is not None and device_tflops <= 0:
         raise InputError("--device-tflops must be positive", expected="TFLOP/s > 0", found=device_tflops)
-    run = RunOptions(device, precision, threads, parse_memory(memory), batch=batch)  # type: ignore[arg-type]
+    room = parse_memory(memory or ("64GiB" if simulate else "4GiB"))
+    run = RunOptions(device, precision, threads, room, batch=batch)  # type: ignore[arg-type]
     config = GenerateConfig(
-        atlas=atlas,
-        checkpoint=checkpoint,
+        atlas=atlas or "",
+        checkpoint=checkpoint or "",
         out="",
         draws=seeds,
         steps=steps,
@@ -73,18 +97,30 @@ def command(
         tissue_only=tissue_only,
         run=run,
     )
+    only_simulated = {"--canvas": canvas, "--restarts": restarts, "--out": out}
+    if simulate:
+        simulate_plan(config, Simulated(canvas, 3 if restarts is None else restarts, out), as_json, _size)
+    elif alone := [name for name, value in only_simulated.items() if value is not None]:
+        raise InputError(f"{', '.join(alone)} are for simulations", remedy="Pass --simulate")
+    elif not (atlas and checkpoint):
+        raise InputError("nothing to plan for", remedy="Pass --atlas and --checkpoint, or --simulate")
+    else:
+        _print_plan(config, device_tflops, as_json)
+
+
+def _print_plan(config: GenerateConfig, device_tflops: float | None, as_json: bool) -> None:
     import torch
 
     from teramind_data.store import open_brain
     from teramind_model.generate.plan import make_plan, measured_seconds
     from teramind_model.generate.source import load_source, pick_device
 
-    if threads is not None:
-        torch.set_num_threads(threads)
+    if config.run.threads is not None:
+        torch.set_num_threads(config.run.threads)
     # Another device than this one is planned for: no weights need go anywhere.
-    where = "cpu" if device_tflops is not None else pick_device(device)
-    source = load_source(checkpoint, where)
-    plan = make_plan(config, source, open_brain(atlas))
+    where = "cpu" if device_tflops is not None else pick_device(config.run.device)
+    source = load_source(config.checkpoint, where)
+    plan = make_plan(config, source, open_brain(config.atlas))
     if device_tflops is None:
         seconds, pace = measured_seconds(plan, config, source)
         time: dict[str, Any] = {"seconds": seconds, "device": where, "batch_seconds": vars(pace)}
