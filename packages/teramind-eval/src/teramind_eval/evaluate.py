@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from teramind_data.geometry import Box, tiles
+from teramind_eval.floor import Between
 from teramind_eval.likeness import ByStain, ImageSums, measure_tiles
 from teramind_eval.metrics.distribution import Distribution, Extractor, FeatureSums, Reference
 from teramind_eval.metrics.seams import Grid, SectionSeams, section_seams
@@ -87,6 +88,7 @@ class Task:
         inception: opens what makes features for FID, sFID and KID; not measured without.
         seed: decides which tiles KID draws.
         grids: by label, how stores were put together; seams are measured of these.
+        draws: labels of stores that differ in their seed alone, see `floor.draws_of`.
     """
 
     stores: tuple[Compared, ...]
@@ -96,6 +98,7 @@ class Task:
     inception: Opens | None = None
     seed: int = 0
     grids: Mapping[str, Grid] = field(default_factory=dict)
+    draws: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -112,6 +115,8 @@ class Raw:
     against_real: Match | None = None
     distribution: dict[str, Distribution] = field(default_factory=dict)
     seams: SectionSeams | None = None
+    #: Beside the first draw.
+    between: Between = field(default_factory=Between)
 
     def merge(self, other: Raw) -> Raw:
         """Sums of both."""
@@ -120,6 +125,7 @@ class Raw:
             self.morphometry.merge(other.morphometry),
             _merge_matches(self.against_truth, other.against_truth),
             _merge_matches(self.against_real, other.against_real),
+            between=self.between.merge(other.between),
         )
 
 
@@ -144,7 +150,7 @@ def measure_section(task: Task, section: int, extractor: Extractor | None) -> tu
     real = stores[0].brain
     name = real.sections[section].name
     truth = read_truth(task.truth, name, real.canvas) if task.truth is not None else None
-    likeness = measure_tiles(stores, section, sizes.tile, extractor, task.seed)
+    likeness = measure_tiles(stores, section, sizes.tile, extractor, task.seed, task.draws)
     features = {label: one.features for label, one in likeness.items()}
     far = distances(features, stores)
     canvas = Box(0, real.canvas[0], 0, real.canvas[1])
@@ -155,12 +161,14 @@ def measure_section(task: Task, section: int, extractor: Extractor | None) -> tu
     ]
     blocks = tissue_blocks(real, section, segmenter.block_px)
     reference: Nuclei | None = None
+    first: Nuclei | None = None  # of the draws
     grid = PatchGrid(real.chosen[section], real.canvas, sizes.patch, real.pixel_size_um)
     at_patches = regions_of_patches(real, section, grid)
     out = {}
     for one in stores:
         nuclei = section_nuclei(one.brain, section, segmenter, blocks)
         reference = nuclei if reference is None else reference
+        first = nuclei if one.label in task.draws[:1] else first
         out[one.label] = Raw(
             likeness[one.label].image,
             measure(nuclei, patches, grid, (regions_of_nuclei(real, section, nuclei), at_patches)),
@@ -168,6 +176,10 @@ def measure_section(task: Task, section: int, extractor: Extractor | None) -> tu
             None if nuclei is reference else _match_nuclei(reference, nuclei),
             far[one.label],
             _seams(task, one, section),
+            Between(
+                likeness[one.label].between,
+                Match() if first is None or one.label not in task.draws[1:] else _match_nuclei(first, nuclei),
+            ),
         )
     return out, features
 

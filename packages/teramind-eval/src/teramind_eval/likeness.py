@@ -16,8 +16,9 @@ import numpy.typing as npt
 from teramind_data.geometry import Box, tiles
 from teramind_eval.metrics.accumulate import Moments
 from teramind_eval.metrics.distribution import Extractor, FeatureSums, Gathered, tile_keys
-from teramind_eval.metrics.image import WINDOW, TileScores, score_tiles
+from teramind_eval.metrics.image import WINDOW, TileScores, score_tiles, spread_scores
 from teramind_eval.pairs import Compared, regions_of_tiles, tissue_boxes
+from teramind_eval.part import SPREAD
 from teramind_eval.results import TOGETHER
 
 if TYPE_CHECKING:
@@ -80,14 +81,20 @@ def _merged(mine: Mapping[str, ByStain], theirs: Mapping[str, ByStain]) -> dict[
 
 @dataclass(frozen=True)
 class Likeness:
-    """Sums of one store's section: scores of its tiles, and of their features by stain grouping."""
+    """Sums of one store's section: scores of its tiles, features by stain grouping, scores beside a first draw."""
 
     image: ImageSums
     features: dict[str, FeatureSums]
+    between: ImageSums
 
 
 def measure_tiles(
-    stores: Sequence[Compared], section: int, edge: int, extractor: Extractor | None = None, seed: int = 0
+    stores: Sequence[Compared],
+    section: int,
+    edge: int,
+    extractor: Extractor | None = None,
+    seed: int = 0,
+    draws: Sequence[str] = (),
 ) -> dict[str, Likeness]:
     """Likeness of one section of every store, by label; the first store is the real one and has no image scores.
 
@@ -97,10 +104,13 @@ def measure_tiles(
         edge: of a tile, in pixels; tissue tiles with an edge under 11 px are left out.
         extractor: makes the features; none without.
         seed: with section and place decides which tiles KID draws.
+        draws: labels of stores that differ in their seed alone; each is also scored beside the first of them. A single
+            one holds the spread of its own draws.
     """
     real = stores[0].brain
     names = (*real.stains, TOGETHER)
     images = {one.label: ImageSums() for one in stores}
+    between = {one.label: ImageSums() for one in stores}
     gathered: dict[str, dict[str, Gathered]] = {one.label: {} for one in stores}
     for block in tiles(Box(0, real.canvas[0], 0, real.canvas[1]), block_edge(edge)):
         wanted = [tile for tile in tissue_boxes(real, section, block, edge) if min(tile.shape) >= WINDOW]
@@ -109,17 +119,25 @@ def measure_tiles(
         local = [tile.shift(-block.y0, -block.x0) for tile in wanted]
         regions = regions_of_tiles(real, section, wanted)
         keys = tile_keys(real.chosen[section], wanted, seed)
-        reference = _read(real, section, block)
+        reference = first = _read(real, section, block)
         for one in stores:
             pixels = reference if one is stores[0] else _read(one.brain, section, block)
             if one is not stores[0]:
                 scores = score_tiles(reference, pixels, local)
                 images[one.label] = images[one.label].merge(ImageSums.of(scores, names, regions))
+            if one.label in draws[:1]:
+                first = pixels
+                if len(draws) == 1:
+                    scores = spread_scores(np.asarray(one.brain.read(SPREAD, section, block)), local)
+                    between[one.label] = between[one.label].merge(ImageSums.of(scores, names, regions))
+            if one.label in draws[1:]:
+                scores = score_tiles(first, pixels, local)
+                between[one.label] = between[one.label].merge(ImageSums.of(scores, names, regions))
             if extractor is not None:
                 for name, coloured in groupings(pixels, real.stains).items():
                     cut = [coloured[(slice(None), *tile.slices)] for tile in local]
                     gathered[one.label].setdefault(name, Gathered()).add(extractor(cut), keys)
-    return {label: Likeness(image, _sums(gathered[label])) for label, image in images.items()}
+    return {label: Likeness(image, _sums(gathered[label]), between[label]) for label, image in images.items()}
 
 
 def block_edge(tile: int, most: int = 2048) -> int:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
     from teramind_data.store import Brain
 
+#: Image of a store of several draws: each pixel's standard deviation over them (`teramind-model generate --seeds`).
+SPREAD = "morphology_sd"
+
 
 class Part:
     """Some sections of a brain as if they were all: section 0 is the first of `chosen`.
@@ -69,7 +72,7 @@ class Part:
                 found=error,
                 remedy="Restore the store from a copy, or write it again",
             ) from error
-        if name == "morphology" and self.stains != self.brain.stains:
+        if name in ("morphology", SPREAD) and self.stains != self.brain.stains:
             return pixels[self._channels]
         return pixels
 

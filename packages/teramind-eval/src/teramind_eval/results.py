@@ -215,6 +215,29 @@ class SeamScores:
 
 
 @dataclass(frozen=True, slots=True)
+class DrawDistance:
+    """How far a measure of nuclei lies apart in two draws: difference of means, and distances of distributions."""
+
+    mean_difference: float
+    wasserstein: float
+    kolmogorov_smirnov: float
+
+
+@dataclass(frozen=True, slots=True)
+class NoiseFloor:
+    """Likeness of draws of one brain that differ in their seed alone, each beside the first; see `teramind_eval.floor`.
+
+    `image` by stain over the tissue tiles that the others are scored on, `nuclei` matched between draws, `measures` by
+    name, mean over draws. Of a single store that holds the spread of its own draws PSNR alone is known.
+    """
+
+    draws: tuple[str, ...]
+    image: dict[str, ImageScores]
+    nuclei: MatchScores | None
+    measures: dict[str, DrawDistance]
+
+
+@dataclass(frozen=True, slots=True)
 class Results:
     """Everything a report says in numbers."""
 
@@ -230,6 +253,7 @@ class Results:
     versions: dict[str, str] = field(default_factory=dict)
     #: How each store was made, by label, where that is known; see `teramind_eval.report.provenance.making`.
     made: dict[str, dict[str, Any]] = field(default_factory=dict)
+    noise_floor: NoiseFloor | None = None
     schema_version: int = SCHEMA_VERSION
 
     def store(self, role: Role) -> tuple[StoreResult, ...]:

@@ -131,6 +131,20 @@ def score_tiles(
     return TileScores(noise, likeness, scales)
 
 
+def spread_scores(sd: npt.NDArray[np.floating], tiles: Sequence[Box]) -> TileScores:
+    """PSNR of two draws of which each pixel's standard deviation over many is known, `(c, y, x)`; other scores unknown.
+
+    Two independent draws differ by twice the variance in the mean square; of two draws it is their PSNR itself.
+    """
+    unknown = np.full((len(tiles), sd.shape[0] + 1), np.nan)
+    noise = unknown.copy()
+    for index, tile in enumerate(tiles):
+        window = (slice(None), slice(tile.y0, tile.y1), slice(tile.x0, tile.x1))
+        error = 2 * np.square(_floats(sd[window])).mean(axis=(1, 2))
+        noise[index] = _psnr_of_mse([*error, error.mean()])
+    return TileScores(noise, unknown, unknown)
+
+
 def _floats(values: npt.ArrayLike) -> FloatArray:
     return np.asarray(values, dtype=np.float64)
 

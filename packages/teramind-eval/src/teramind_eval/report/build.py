@@ -15,6 +15,7 @@ from teramind_data.geometry import BIN_PX
 from teramind_eval.attention.maps import holds_maps_only
 from teramind_eval.attention.study import Study, study_attention, write_tables
 from teramind_eval.evaluate import NUCLEAR_STAIN, Measured, Sizes, Task, store_results
+from teramind_eval.floor import Between, draws_of, noise_floor
 from teramind_eval.genes.scores import brain_scores, write_genes
 from teramind_eval.genes.statistics import GeneStatistics, gene_statistics
 from teramind_eval.journal import clear
@@ -35,7 +36,7 @@ from teramind_eval.report.output import (
     written_whole,
 )
 from teramind_eval.report.provenance import making
-from teramind_eval.results import SINGLE, Results, long_table
+from teramind_eval.results import SINGLE, NoiseFloor, Results, long_table
 from teramind_eval.sections import measure_brains
 from teramind_eval.walk import Walk
 
@@ -93,7 +94,7 @@ def write_report(config: ReportConfig) -> tuple[Path, bool]:
         clear(journals, keep=journal.name)
         pictured = tuple(one for one in stores if not holds_maps_only(one.brain))
         grids = grids_of(pictured, _made(pictured), Grid(config.seam_px, config.window))
-        task = Task(pictured, sizes, segmenter, truth, inception, config.seed, grids)
+        task = Task(pictured, sizes, segmenter, truth, inception, config.seed, grids, draws_of(pictured))
         evidence = gather(config, stores, task, journal, (inputs, settings))
         write_into(draft, evidence)
     clear(journals)
@@ -184,8 +185,20 @@ def gather(
         versions={name: version(name) for name in _PACKAGES},
         made=_made(stores),
         seams=seam_scores(stores, task.grids, found),
+        noise_floor=_floor(task, measured),
     )
     return Evidence(config, stores, sizes, measured, attention, genes, results, maps_only)
+
+
+def _floor(task: Task, measured: Measured) -> NoiseFloor | None:
+    if not task.draws:
+        return None
+    raws = {label: measured.brain(label) for label in task.draws}
+    between = Between()
+    for one in raws.values():
+        between = between.merge(one.between)
+    nuclei = {label: one.morphometry for label, one in raws.items()}
+    return noise_floor(task.draws, between, nuclei, task.stores[0].brain.pixel_size_um)
 
 
 def _made(stores: Sequence[Compared]) -> dict[str, dict[str, Any]]:

@@ -17,7 +17,7 @@ from teramind_eval.report.places import PLACES, places_of
 from teramind_eval.report.provenance import flattened, sampling, stages
 from teramind_eval.report.segmenter import segmenter_note
 from teramind_eval.report.stacks import layers_of, points, space_of
-from teramind_eval.report.tables import summary, verdict
+from teramind_eval.report.tables import floor_numbers, summary, verdict
 from teramind_eval.report.trend_charts import attention_part
 from teramind_eval.report.trend_shown import Shown
 from teramind_eval.results import SINGLE, TOGETHER, Results, StoreResult
@@ -32,6 +32,11 @@ _LIMITS = (
     "badly. Centroid F1 and "
     "the distributions tell the two apart.",
     "Attention shows what the model read, not what causes what.",
+)
+
+_FLOOR = (
+    " The noise floor lays brains beside each other that differ in their seed alone (Δ: difference of their means): a "
+    "model that drew from the true distribution would be as far from the real brain as its draws are from each other."
 )
 
 _PHANTOM_LIMIT = (
@@ -71,7 +76,7 @@ def compose(evidence: Evidence) -> Page:
         montage=montage_panels(stores),
         space=space_of(space),
         curves=[*curve_charts(results.stores, sizes), *likeness_charts(results.stores)],
-        nuclei=nuclei_table(results.stores, sizes, real.pixel_size_um),
+        nuclei=nuclei_table(results.stores, sizes, real.pixel_size_um, results.noise_floor),
         distributions=distribution_charts(results.stores, evidence.measured, sizes, real.pixel_size_um),
         attention=_attention(evidence, views[0][0].section),
         genes=[] if evidence.genes is None else gene_charts(real, evidence.genes),
@@ -81,9 +86,11 @@ def compose(evidence: Evidence) -> Page:
         command=command_line(evidence.config, sizes),
         notes=_notes(evidence),
         parts=_parts(stores),
+        floor=_floor(results),
         tables={
             "places": where,
             "nuclei_measures": nuclei_numbers(results.stores),
+            "noise_floor": floor_numbers(results),
             **{f"space_{one.name}": points(one.sheets, real.sections) for one in space},
         },
     )
@@ -97,6 +104,17 @@ def _parts(stores: Sequence[Compared]) -> dict[str, str]:
         one.label: words.get(one.role) or ("this run" if one.label == runs[0] else "other run")
         for one in stores
     }
+
+
+def _floor(results: Results) -> str:
+    """Which draws are laid beside each other; nothing where there is but one."""
+    found = results.noise_floor
+    if found is None:
+        return ""
+    if len(found.draws) == 1:
+        return f"draws inside {found.draws[0]}"
+    several = len(found.draws) > 2
+    return f"{len(found.draws)} seeds of {found.draws[0]}" if several else " beside ".join(found.draws)
 
 
 def _title(run: StoreResult) -> str:
@@ -185,6 +203,7 @@ def _notes(evidence: Evidence) -> dict[str, str]:
             f"▲ and ▼: {evidence.stores[1].label} is better or worse than the best of its controls, and "
             f"other runs are better or worse than {evidence.stores[1].label}. A control is the same model "
             "shown genes that do not belong there."
+            + (_FLOOR if evidence.results.noise_floor is not None else "")
         ),
         "zooms": (
             "DAPI (nuclei) in blue, PolyT (cytoplasm) in amber, every store with the real brain's "

@@ -14,7 +14,7 @@ from teramind_eval.metrics.accumulate import IntegerDistribution
 from teramind_eval.morphometry.measure import Morphometry, step_of
 from teramind_eval.report.page import Chart, MeasureRow
 from teramind_eval.report.plots import Histogram, distributions
-from teramind_eval.results import Interval, MeasureScores, StoreResult
+from teramind_eval.results import DrawDistance, Interval, MeasureScores, NoiseFloor, StoreResult
 
 _BINS = 24
 
@@ -47,12 +47,19 @@ def _measures(patch_px: int, pixel_size_um: float) -> tuple[_Shown, ...]:
     )
 
 
-def nuclei_table(stores: Sequence[StoreResult], sizes: Sizes, pixel_size_um: float) -> list[MeasureRow]:
-    """A row a measure, a cell a store: mean ± SD, the mean's interval, distances to the real brain with theirs."""
+def nuclei_table(
+    stores: Sequence[StoreResult], sizes: Sizes, pixel_size_um: float, floor: NoiseFloor | None = None
+) -> list[MeasureRow]:
+    """A row a measure, a cell a store: mean ± SD, the mean's interval, distances to the real brain with theirs.
+
+    Where there is a noise floor, a last cell has the distances between draws.
+    """
     rows = []
     for one in _measures(sizes.patch, pixel_size_um):
         unit = f"{one.unit}; " if one.unit else ""
         cells = tuple(_cell(store.brain.nuclei.measures.get(one.name), one.digits) for store in stores)
+        if floor is not None:
+            cells += (_apart(floor.measures.get(one.name), one.digits),)
         rows.append(MeasureRow(one.title, f"{unit}{one.note}", cells))
     return rows
 
@@ -72,6 +79,16 @@ def _cell(scores: MeasureScores | None, digits: tuple[int, int]) -> tuple[str, .
             if distance is not None:
                 lines.append(f"{word} {distance:.{places}f} ({_range(sure, places)})")
     return tuple(lines)
+
+
+def _apart(found: DrawDistance | None, digits: tuple[int, int]) -> tuple[str, ...]:
+    if found is None:
+        return ("–",)
+    return (
+        f"Δ {found.mean_difference:.{digits[0]}f}",
+        f"W {found.wasserstein:.{digits[1]}f}",
+        f"KS {found.kolmogorov_smirnov:.3f}",
+    )
 
 
 def _range(interval: Interval | None, digits: int) -> str:

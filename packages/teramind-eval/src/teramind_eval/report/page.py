@@ -172,6 +172,8 @@ class Page:
     notes: dict[str, str] = field(default_factory=dict)
     #: What part each store plays, by label.
     parts: dict[str, str] = field(default_factory=dict)
+    #: Which draws the last cell of each row is of, where there is a noise floor.
+    floor: str = ""
     #: Tables without a plot of their own, by the name of their file in `figures/`.
     tables: dict[str, Table] = field(default_factory=dict)
 

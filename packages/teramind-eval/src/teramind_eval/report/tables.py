@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
-from teramind_eval.results import SINGLE, TOGETHER, Results, Scores, Statistic, StoreResult
+from teramind_eval.results import (
+    SINGLE,
+    TOGETHER,
+    Distances,
+    NoiseFloor,
+    NucleiScores,
+    Results,
+    Scores,
+    Statistic,
+    StoreResult,
+)
 
 Mark = Literal["better", "worse", "equal", ""]
 
@@ -152,8 +162,12 @@ _RULES = {"higher": "higher is better", "lower": "lower is better", "near": "nea
 
 
 def summary(results: Results, stains: Sequence[str], patch_px: int) -> tuple[Row, ...]:
-    """Rows of the headline table. The arrow of the run tells it from the best control, those of others from the run."""
+    """Rows of the headline table. The arrow of the run tells it from the best control, those of others from the run.
+
+    Where draws of other seeds are among the stores, a last cell says how far they lie from each other.
+    """
     has_truth = any(one.brain.nuclei.against_truth is not None for one in results.stores)
+    floor = None if results.noise_floor is None else _as_scores(results.noise_floor)
     rows = []
     listed = [
         (measure, {one.label: measure.value(one.brain) for one in results.stores})
@@ -165,6 +179,8 @@ def summary(results: Results, stains: Sequence[str], patch_px: int) -> tuple[Row
         ):
             continue
         cells = tuple(_cell(one, values, results, measure) for one in results.stores)
+        if floor is not None:
+            cells += (_floor_cell(measure, floor),)
         rows.append(Row(measure.title, measure.note, _RULES[measure.better], cells))
     return tuple(rows)
 
@@ -203,6 +219,60 @@ def _cell(
     rivals = results.store("control") if store is run else (run,)
     against = run.label if store is not run else rivals[0].label if len(rivals) == 1 else "the best control"
     return Cell(text, spread, _mark(store, rivals, values, results, measure), against)
+
+
+def _as_scores(floor: NoiseFloor) -> Scores:
+    """The noise floor in the places of a store's scores: differences where those are values."""
+    apart = {name: Statistic(one.mean_difference, None, 0) for name, one in floor.measures.items()}
+    unknown = Statistic(None, None, 0)
+    area = floor.measures.get("area_um2")
+    nuclei = NucleiScores(
+        count=0,
+        per_patch=apart.get("per_patch", unknown),
+        area_px=unknown,
+        area_um2=apart.get("area_um2", unknown),
+        area_um2_to_real=None if area is None else Distances(area.wasserstein, area.kolmogorov_smirnov),
+        against_real=floor.nuclei,
+    )
+    return Scores(floor.image, nuclei)
+
+
+def floor_numbers(results: Results) -> list[dict[str, Any]]:
+    """The noise floor, a row a measure and stain."""
+    floor = results.noise_floor
+    if floor is None:
+        return []
+    head = {"draws": ", ".join(floor.draws)}
+    rows = [
+        {**head, "measure": measure, "stain": stain, **asdict(getattr(image, measure))}
+        for stain, image in floor.image.items()
+        for measure in ("psnr_db", "ssim", "ms_ssim")
+    ]
+    found = floor.nuclei
+    if found is not None:
+        row = {"measure": "centroid_f1", "stain": "DAPI", "mean": found.f1, "sd": None}
+        rows.append({**head, **row, "n": found.true_positive + found.false_negative})
+    for name, one in floor.measures.items():
+        for what, value in asdict(one).items():
+            row = {
+                "measure": f"{name}_{what}",
+                "stain": "DAPI",
+                "mean": value,
+                "sd": None,
+                "n": len(floor.draws) - 1,
+            }
+            rows.append({**head, **row})
+    return rows
+
+
+def _floor_cell(measure: _Measure, floor: Scores) -> Cell:
+    value = measure.value(floor)
+    if value is None or value.mean is None:
+        return Cell("–")
+    spread = f"± {value.sd:.{measure.digits}f}" if value.sd is not None else ""
+    # Values that should be near the real one's have no likeness; their difference between draws is shown.
+    sign = "Δ " if measure.better == "near" else ""
+    return Cell(f"{sign}{value.mean:.{measure.digits}f}", spread)
 
 
 def _mark(
