@@ -372,3 +372,36 @@ def test_a_report_agrees_with_itself(report: Path) -> None:
     found = brain_agreement(report, report, ("generated", "generated"))
     assert {one.regions for one in found} == {2}
     assert {one.spearman_beyond for one in found} == {None}
+
+
+def test_the_command_prints_and_writes_how_brains_agree(
+    report: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import pandas as pd
+
+    from teramind_data.console import run_cli
+    from teramind_eval.attention.agreement import BrainAgreement, agreement_lines
+    from teramind_eval.cli import app
+
+    def run(*words: str) -> int:
+        with pytest.raises(SystemExit) as stop:
+            run_cli(app, ["agreement", str(report), str(report), *words])
+        return int(stop.value.code or 0)
+
+    out = tmp_path / "a.parquet"
+    assert run("--out", str(out)) == 0
+    lines = capsys.readouterr().out.splitlines()
+    table = pd.read_parquet(out)
+    assert [line.split()[:3] for line in lines[1:-1]] == table[["map", "channel", "regions"]].astype(
+        str
+    ).values.tolist()
+    assert set(table["map"]) == {"attention_GLUT", "attention_PAIR"}
+    assert lines[-1].startswith("–: fewer than three regions")
+    assert run("--out", str(out)) == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert run("--stores", "generated") == 2
+    assert "labels of stores are not A,B" in capsys.readouterr().err
+    assert list(agreement_lines([BrainAgreement("m", "window", 4, 0.8, -0.25)])) == [
+        "map       regions  attention  beyond uniform",
+        "m window        4      0.800          -0.250",
+    ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from teramind_data.console import run_cli
-from teramind_eval.commands import compare, gallery, nuclei, report, tables, video
+from teramind_eval.commands import agreement, compare, gallery, nuclei, report, tables, video
 
 app = typer.Typer(
     name="teramind-eval",
@@ -24,6 +24,7 @@ def _group() -> None:
 
 report.register(app)
 compare.register(app)
+agreement.register(app)
 video.register(app)
 gallery.register(app)
 tables.register(app)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from teramind_data.errors import InputError, MissingInputError
+from teramind_data.errors import InputError, MissingInputError, OutputExistsError
 from teramind_eval.attention.blocks import ALL_GENES
 from teramind_eval.attention.scores import UNIFORM
 from teramind_eval.attention.study import BEYOND, TRENDS
@@ -66,6 +66,53 @@ def brain_agreement(
         pairs = [[(mine[key][name][i], theirs[key][name][i]) for name in names] for i in (0, 1)]
         out.append(BrainAgreement(*key, len(names), _spearman(pairs[0]), _spearman(pairs[1])))
     return tuple(out)
+
+
+def labels(words: str) -> tuple[str, str]:
+    """`A,B` as two labels; InputError for anything else."""
+    first, comma, second = (one.strip() for one in words.partition(","))
+    if not (first and comma and second):
+        raise InputError(
+            "labels of stores are not A,B",
+            where="--stores",
+            found=repr(words),
+            remedy="Give the label of each report's store, for example --stores ours,generated",
+        )
+    return first, second
+
+
+def agreement_lines(found: Sequence[BrainAgreement]) -> Iterator[str]:
+    """A table in text: a line a map and channel."""
+    wide = max(len(f"{one.map} {one.channel}") for one in found) if found else 4
+    yield f"{'map':<{wide}}  regions  attention  beyond uniform"
+    for one in found:
+        values = ("–" if value is None else f"{value:.3f}" for value in (one.spearman, one.spearman_beyond))
+        attention, beyond = values
+        yield f"{f'{one.map} {one.channel}':<{wide}}  {one.regions:>7}  {attention:>9}  {beyond:>14}"
+    if any(one.spearman is None for one in found):
+        yield "–: fewer than three regions are shared, or all are alike; no ranks can be compared"
+    if not found:
+        yield "no map and channel is in both reports"
+
+
+def write_agreement(path: Path, found: Sequence[BrainAgreement], *, overwrite: bool = False) -> None:
+    """The numbers as parquet, a row a map and channel; written whole, and nothing replaced unasked."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if path.exists() and not overwrite:
+        raise OutputExistsError("file exists", path, remedy="Give another --out, or pass --overwrite")
+    if not path.parent.is_dir():
+        raise MissingInputError("no such folder", where=path.parent, remedy="Make it, or give another --out")
+    kinds = {"map": pa.string(), "channel": pa.string(), "regions": pa.int64()}
+    kinds |= {"spearman": pa.float64(), "spearman_beyond": pa.float64()}
+    table = pa.Table.from_pylist([asdict(one) for one in found], schema=pa.schema(list(kinds.items())))
+    draft = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        pq.write_table(table, draft)
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def _means(folder: Path, store: str) -> dict[Key, dict[str, tuple[float, float]]]:

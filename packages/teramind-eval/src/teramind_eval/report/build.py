@@ -163,12 +163,12 @@ def gather(
     `journal` keeps what is measured; `described` are inputs and settings as they are to be recorded.
     """
     walk = Walk(journal, config.run_on())
-    attention = study_attention(stores, max(1, task.sizes.tile // BIN_PX), config.seed, walk)
-    maps_only = tuple(one for one in stores if one not in task.stores)
+    all_stores, maps_only = stores, tuple(one for one in stores if one not in task.stores)
     stores, sizes = task.stores, task.sizes
     sections = len(stores[0].brain.sections)
     with progress(sections, "measure sections", "sections") as advance:
         measured = measure_brains(task, replace(walk, done=advance))
+    attention = study_attention(all_stores, max(1, sizes.tile // BIN_PX), config.seed, walk)
     with progress(sections, "gene statistics", "sections") as advance:
         genes = gene_statistics(stores[0].brain, replace(walk, done=advance))
     found = {label: [raw.seams for raw in raws] for label, raws in measured.by_store.items()}
