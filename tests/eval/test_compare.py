@@ -278,6 +278,10 @@ def test_a_real_report_is_read_as_it_was_written(reported: Path, tmp_path: Path)
     distance = found.runs[0].values["nuclear_area_um2_wasserstein", "DAPI"]
     assert distance.mean == own["nuclei"]["area_um2_to_real"]["wasserstein"]
     assert found.runs[0].made == metrics["made"]["generated"]
+    # This version knows all that it measures, and shows few of these unasked.
+    _, shown = compared(str(tmp_path / "run"))
+    assert all(one.better for one in all_measures(found.runs[0].values))
+    assert len(shown) <= 13
     # A report that does not say how its stores were made is asked for the stores themselves.
     del metrics["made"]
     (tmp_path / "run" / "metrics.json").write_text(json.dumps(metrics))
@@ -352,3 +356,31 @@ def test_different_sizes_and_sections_are_warned_about(tmp_path: Path) -> None:
     warnings = json.loads((path.parent / "compare.json").read_text())["warnings"]
     assert any("tiles 32 px" in text and "tiles 64 px" in text for text in warnings)
     assert any("one: s0; two: s9" in text for text in warnings)
+    assert not any("Nuclei were not found alike" in text for text in warnings)
+
+
+def test_other_segmenters_and_weights_are_warned_about(tmp_path: Path) -> None:
+    folders = [made_up(tmp_path / name, 20.0, 10.0) for name in ("one", "two")]
+    for folder, kind in zip(folders, ("watershed", "cellpose"), strict=True):
+        _damage(folder, lambda data, kind=kind: data["settings"].update(nuclei={"segmenter": kind, "a": 1}))
+        _damage(folder, lambda data, kind=kind: data["inputs"].update(inception={"sha256": kind}))
+    path, _ = write_comparison(Request(tuple(map(str, folders)), tmp_path / "out"))
+    warnings = json.loads((path.parent / "compare.json").read_text())["warnings"]
+    assert any("one: watershed, a 1; two: cellpose, a 1" in text for text in warnings)
+    assert any("different Inception weights" in text for text in warnings)
+
+
+def test_nearness_is_to_the_real_brain_as_the_same_report_measured_it(tmp_path: Path) -> None:
+    one = made_up(tmp_path / "one", 20.0, 12.0)
+    # Patches four times as large: 40 nuclei a patch in the real brain, 41 in the run.
+    two = made_up(tmp_path / "two", 20.0, 41.0)
+    table = pq.read_table(two / "metrics.parquet")
+    mean = pc.if_else(
+        pc.and_(pc.equal(table["role"], "real"), pc.equal(table["measure"], "nuclei_per_patch")),
+        40.0,
+        table["mean"],
+    )
+    place = table.column_names.index("mean")
+    pq.write_table(table.set_column(place, "mean", mean), two / "metrics.parquet")
+    laid, shown = compared(str(one), str(two))
+    assert _marks(laid, shown, "Nuclei a patch") == {"one": ("", False), "two": ("better", True)}

@@ -144,6 +144,18 @@ def test_replicates_equal_a_plain_loop() -> None:
         assert found.kolmogorov_smirnov[index] == pytest.approx(ks_2samp(mine, theirs).statistic)
 
 
+def test_a_single_patch_has_no_interval() -> None:
+    own, real = (Sample(*_scene(seed)[1].sample("area_um2")) for seed in (3, 4))
+    weights = patch_weights(7, _scene(3)[1].patches.keys, 30)
+    single = [Sample(one.values[one.patch == 2], one.patch[one.patch == 2]) for one in (own, real)]
+    assert len(single[0].values) > 1
+    for sample in (replicate(single[0], None, weights), replicate(*single, weights)):
+        assert np.isnan(interval(sample.mean)).all()
+        assert np.isnan(interval(sample.wasserstein)).all()
+    two = Sample(own.values[own.patch < 2], own.patch[own.patch < 2])
+    assert np.ptp(interval(replicate(two, None, weights).mean)) > 0
+
+
 def test_weights_belong_to_a_place_and_a_seed() -> None:
     keys = _scene(0)[1].patches.keys
     weights = patch_weights(3, keys)

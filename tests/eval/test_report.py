@@ -23,6 +23,7 @@ from teramind_data.panel import Panel
 from teramind_data.store import BrainSpec, Section, create_brain
 from teramind_eval.config import parse_controls, parse_generated, report_config
 from teramind_eval.report.build import write_report
+from teramind_eval.report.output import name_of, state_of
 from tests.eval.conftest import Stores
 from tests.eval.drawn import (
     CANVAS,
@@ -270,6 +271,36 @@ def test_same_inputs_are_left_alone_and_others_refused(stores: Stores, report: P
     assert (report / "report.html").stat().st_mtime_ns == before
 
 
+def test_another_first_run_is_another_report(tmp_path: Path) -> None:
+    inputs, settings = {"real": {}, "a": {"url": "A"}, "b": {"url": "B"}}, {"seed": 0}
+    turned = {key: inputs[key] for key in ("real", "b", "a")}
+    assert name_of(inputs, settings) != name_of(turned, settings)
+    (tmp_path / "report.html").write_text("<html>")
+    (tmp_path / "metrics.json").write_text(json.dumps({"inputs": inputs, "settings": settings}))
+    assert state_of(tmp_path, inputs, settings, overwrite=False) == "current"
+    assert state_of(tmp_path, turned, settings, overwrite=True) == "other"
+    with pytest.raises(OutputExistsError, match="other inputs or settings"):
+        state_of(tmp_path, turned, settings, overwrite=False)
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"tile_px": 2 * max(CANVAS) + 16}, r"--tile-px.*at most \d+ px"),
+        ({"patch_px": 2 * max(CANVAS) + 16}, r"--patch-px.*at most \d+ px"),
+        ({"controls": {"a b": "S", "A-b": "S"}}, r"too alike.*'a b' and 'A-b'"),
+    ],
+)
+def test_what_could_not_be_shown_is_named_before_any_work(
+    stores: Stores, tmp_path: Path, changes: dict[str, Any], what: str
+) -> None:
+    if "controls" in changes:
+        changes = {"controls": dict.fromkeys(changes["controls"], str(stores.shuffled))}
+    with pytest.raises(InputError, match=what):
+        write_report(config(stores, tmp_path / "out", **changes))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_folder_of_others_is_never_replaced(stores: Stores, tmp_path: Path) -> None:
     out = tmp_path / "precious"
     out.mkdir()
@@ -482,6 +513,22 @@ def test_a_control_of_another_model_is_warned_about(stores: Stores, tmp_path: Pa
     assert warn_about(real.brain, (run, replace(run, role="control"))) == []
 
 
+def test_a_store_made_from_another_atlas_is_warned_about(stores: Stores, tmp_path: Path) -> None:
+    from teramind_eval.pairs import open_store, warn_about
+
+    real = open_store(str(stores.real), "real", "real")
+    panel = real.brain.brain.spec.panel
+    assert panel is not None
+    own = real.brain.brain.spec.fingerprint
+    for name, fingerprint, warned in (("own", own, False), ("other", "3" * 64, True), ("old", None, False)):
+        # The same panel, so that only the fingerprint tells.
+        atlas = {"url": "D.zarr", "panel_fingerprint": panel.fingerprint, "fingerprint": fingerprint}
+        made = write_generated(tmp_path / f"{name}.zarr", _images(), provenance={"atlas": atlas})
+        found = warn_about(real.brain, (open_store(str(made), name, "generated"),))
+        assert found == [] or "another store (D.zarr)" in found[0]
+        assert len(found) == warned
+
+
 def test_a_real_store_without_nuclear_stain_is_refused(stores: Stores, tmp_path: Path) -> None:
     drawn = [draw_section(11)]
     sections = (Section(0, "s0", 0.0),)
@@ -520,7 +567,8 @@ def test_settings_that_are_wrong_are_one_line(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="same store") as error:
         report_config(real="C.zarr", generated="C.zarr", out=str(tmp_path))
     assert "\n" not in str(error.value)
-    for changes in ({"controls": {"real": "S"}}, {"generated": {"Real": "G"}}):
+    taken = [{"generated": {name: "G"}} for name in ("Real", "truth", "inception", "uniform")]
+    for changes in ({"controls": {"real": "S"}}, {"controls": {"truth": "S"}}, *taken):
         with pytest.raises(InputError, match="may not be called"):
             report_config(**{"real": "C", "generated": "G", "out": "o", **changes})
     with pytest.raises(InputError, match="of a generated store and of a control"):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from teramind_data.errors import StoreError
 from teramind_data.geometry import Box
 from teramind_data.store import create_brain, open_brain
 from teramind_eval import sections
@@ -27,11 +29,14 @@ from teramind_eval.metrics.image import ms_ssim, psnr, ssim
 from teramind_eval.morphometry.watershed import Watershed
 from teramind_eval.pairs import open_store, regions_of_tiles
 from teramind_eval.report import build
+from teramind_eval.report.charts import curve_charts
+from teramind_eval.report.likeness_charts import likeness_charts
+from teramind_eval.results import Statistic
 from teramind_eval.sections import measure_brains
 from teramind_eval.walk import Walk, Workers
 from tests.eval import likeness_fakes
-from tests.eval.conftest import Stores
-from tests.eval.drawn import CANVAS, draw_section, spec_of
+from tests.eval.conftest import Stores, blank_plots
+from tests.eval.drawn import CANVAS, draw_section, spec_of, write_real
 from tests.eval.likeness_fakes import FakeWeights
 
 TILE = 32
@@ -127,6 +132,21 @@ def test_large_tiles_have_an_ms_ssim(stores: Stores, annotated: Path) -> None:
     assert value.n == 2
     assert value.mean == pytest.approx(np.mean(expected, axis=0)[1])
     assert results[1].brain.distribution == {}
+
+
+def test_a_section_without_molecules_has_no_numbers(stores: Stores, tmp_path: Path) -> None:
+    drawn = [draw_section(11), draw_section(12)]
+    none = tuple(np.zeros(0, np.int64) for _ in range(3))
+    real = write_real(tmp_path / "R.zarr", [drawn[0], replace(drawn[1], molecules=none)])
+    task = _task(stores, real)
+    scores = store_results(task.stores, measure_brains(task))
+    full, empty = (section.scores for section in scores[1].sections)
+    assert empty.image["together"].psnr_db == Statistic(None, None, 0)
+    assert empty.nuclei.count == 0
+    assert empty.distribution == {}
+    assert full.image == scores[1].brain.image
+    with blank_plots():
+        assert curve_charts(scores, task.sizes) and likeness_charts(scores)
 
 
 def test_regions_are_those_that_most_of_a_tile_has(
@@ -283,6 +303,20 @@ def test_what_is_damaged_is_measured_again(
     asked = _stop_at(monkeypatch, 99)
     assert _all(measure_brains(task, Walk(tmp_path))) == _all(measured)
     assert asked == ([0] if lost == "section_0000" else [0, 1])
+
+
+def test_features_that_go_before_they_are_merged_are_missed(
+    stores: Stores, annotated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = Journal.write
+
+    def lossy(self: Journal, name: str, value: Any, *, compressed: bool = False) -> None:
+        if name != "features_0001":
+            write(self, name, value, compressed=compressed)
+
+    monkeypatch.setattr(Journal, "write", lossy)
+    with pytest.raises(StoreError, match=r"measured section has gone.*found no 1.*same command again"):
+        measure_brains(_task(stores, annotated), Walk(tmp_path))
 
 
 def test_a_journal_gives_back_what_it_was_given(measured: Measured, tmp_path: Path) -> None:

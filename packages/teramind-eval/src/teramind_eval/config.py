@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from teramind_eval.walk import Workers
 
 
+#: What a report's inputs and tables call things that are no run.
+_TAKEN = frozenset({"real", "truth", "inception", "uniform"})
+
+
 class NucleiConfig(BaseModel):
     """What finds nuclei, and how, in micrometres.
 
@@ -112,7 +116,7 @@ class ReportConfig(BaseModel):
     @classmethod
     def _labels(cls, value: dict[str, str]) -> dict[str, str]:
         for name in value:
-            if not name.strip() or name.lower() == "real":
+            if not name.strip() or name.lower() in _TAKEN:
                 raise ValueError(f"a generated store may not be called {name!r}")
         return value
 
@@ -120,7 +124,7 @@ class ReportConfig(BaseModel):
     @classmethod
     def _names(cls, value: dict[str, str]) -> dict[str, str]:
         for name in value:
-            if not name.strip() or name.lower() in {"real", SINGLE}:
+            if not name.strip() or name.lower() in {*_TAKEN, SINGLE}:
                 raise ValueError(f"a control may not be called {name!r}")
         return value
 

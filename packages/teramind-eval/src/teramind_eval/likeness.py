@@ -65,6 +65,11 @@ class ImageSums:
         return tuple(self.measures.get(MEASURES[0], {}))
 
 
+def _of_none(names: Sequence[str]) -> ImageSums:
+    none = np.zeros((0, len(names)))
+    return ImageSums.of(TileScores(none, none, none), names, np.zeros(0, np.uint16))
+
+
 def _by_stain(values: npt.NDArray[np.float64], names: Sequence[str]) -> ByStain:
     # Tiles too small for a measure are nan in every column.
     measured = values[~np.isnan(values[:, -1])]
@@ -109,7 +114,8 @@ def measure_tiles(
     """
     real = stores[0].brain
     names = (*real.stains, TOGETHER)
-    images = {one.label: ImageSums() for one in stores}
+    # A section without tissue tiles has every measure too, of none.
+    images = {one.label: ImageSums() if one is stores[0] else _of_none(names) for one in stores}
     between = {one.label: ImageSums() for one in stores}
     gathered: dict[str, dict[str, Gathered]] = {one.label: {} for one in stores}
     for block in tiles(Box(0, real.canvas[0], 0, real.canvas[1]), block_edge(edge)):

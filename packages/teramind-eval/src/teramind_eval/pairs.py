@@ -233,10 +233,16 @@ def _atlas_warning(real: Part, other: Compared) -> list[str]:
     atlas = other.brain.provenance.get("atlas")
     if not isinstance(atlas, dict) or real.panel is None:
         return []
-    if atlas.get("panel_fingerprint") in (None, real.panel.fingerprint):
+    if atlas.get("panel_fingerprint") not in (None, real.panel.fingerprint):
+        return [
+            f"{other.label} was made from another brain ({atlas.get('url')}) than the real one here: "
+            "its panel differs."
+        ]
+    if atlas.get("fingerprint") in (None, real.brain.spec.fingerprint):
         return []
     return [
-        f"{other.label} was made from another brain ({atlas.get('url')}) than the real one here: its panel differs."
+        f"{other.label} was made from another store ({atlas.get('url')}) than the real one here. Where that is "
+        "another brain, or other sections, the numbers do not tell how good the model is."
     ]
 
 

@@ -114,17 +114,26 @@ class _Keeper:
     def measured(self) -> Measured:
         """All sums, once all sections are done."""
         self.fold()
+        if self._with_features and self._folded < len(self.sections):
+            raise _gone(self.journal, self._folded)
         found: dict[str, list[Raw]] = {one.label: [] for one in self.task.stores}
         for index in self.sections:
             raws: dict[str, Raw] | None = self.journal.read(_section(index), dict[str, Raw])
             if raws is None:
-                raise StoreError(
-                    "a measured section has gone", where=self.journal.folder, found=f"no {index}"
-                )
+                raise _gone(self.journal, index)
             for label, raw in raws.items():
                 found[label].append(raw)
         far = distances(self._features, self.task.stores)
         return Measured({label: tuple(raws) for label, raws in found.items()}, far)
+
+
+def _gone(journal: Journal, index: int) -> StoreError:
+    return StoreError(
+        "a measured section has gone",
+        where=journal.folder,
+        found=f"no {index}",
+        remedy="Give the same command again: it measures that section anew",
+    )
 
 
 def _section(index: int) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -218,6 +220,11 @@ class BrainSpec:
         """The images that a store of this kind is not whole without."""
         morphology = () if self.kind == "expression" else (self.morphology(),)
         return (*morphology, *((self.expression(),) if self.measured else ()))
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of all that is said here, inputs and their hashes included; images added later do not change it."""
+        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON, without ``provenance`` renamed or lost."""

@@ -196,6 +196,11 @@ def _warnings(reports: Sequence[Report]) -> list[str]:
         found.append(
             f"The reports measured with different sizes, so their numbers differ for that alone: {told}."
         )
+    if len({report.nuclei for report in reports if report.nuclei}) > 1:
+        told = "; ".join(f"{one.label}: {one.nuclei or 'not said'}" for one in reports)
+        found.append(f"Nuclei were not found alike, so their numbers differ for that alone: {told}.")
+    if len({report.inception for report in reports if report.inception}) > 1:
+        found.append("FID, sFID and KID come from different Inception weights: compare none of them.")
     for brain in dict.fromkeys(report.brain for report in reports):
         own = [report for report in reports if report.brain == brain]
         if len({report.sections for report in own}) > 1:

@@ -51,6 +51,21 @@ _KNOWN: dict[str, _Told] = {
     "centroid_recall_against_real": ("Centroid recall, real image", 3, "higher"),
 }
 
+#: Measures of nuclei by name: title, unit, digits.
+_OF_NUCLEI: dict[str, tuple[str, str, int]] = {
+    "nuclei_per_patch": ("Nuclei a patch", "", 2),
+    "nuclear_area_um2": ("Nuclear area", " (µm²)", 1),
+    "nuclear_eccentricity": ("Nuclear eccentricity", "", 3),
+    "nuclear_solidity": ("Nuclear solidity", "", 3),
+    "nuclear_mean_intensity": ("DAPI in nuclei", " (grey levels)", 1),
+    "nuclear_neighbour_um": ("Nearest nucleus", " (µm)", 2),
+}
+for _name, (_title, _unit, _digits) in _OF_NUCLEI.items():
+    _KNOWN.setdefault(_name, (f"{_title}{_unit}", _digits, "near"))
+    _KNOWN[f"{_name}_sd"] = (f"{_title}, SD{_unit}", _digits, "near")
+    _KNOWN[f"{_name}_wasserstein_to_real"] = (f"{_title}, Wasserstein{_unit}", _digits + 1, "lower")
+    _KNOWN[f"{_name}_kolmogorov_smirnov_to_real"] = (f"{_title}, KS", 3, "lower")
+
 #: Shown unless others are asked for, where the reports have them.
 _SHOWN = (
     "psnr_db",

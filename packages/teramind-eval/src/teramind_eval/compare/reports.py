@@ -11,7 +11,7 @@ from typing import Any
 from teramind_data.errors import InputError, MissingInputError, TeramindError
 from teramind_eval.report.output import METRICS, PAGE
 from teramind_eval.report.provenance import making
-from teramind_eval.report.saved import BRAIN, read_metrics, read_rows
+from teramind_eval.report.saved import BRAIN, SavedInput, read_metrics, read_rows
 from teramind_eval.results import Role, Statistic
 
 Key = tuple[str, str]
@@ -50,6 +50,8 @@ class Report:
         runs: generated stores and controls, in the report's order.
         sections: names of the sections compared.
         sizes: edges in px of tiles and patches.
+        nuclei: what found nuclei, and how, in words; empty where the report does not say.
+        inception: SHA-256 of the weights behind FID, sFID and KID; empty without.
     """
 
     label: str
@@ -60,6 +62,8 @@ class Report:
     runs: tuple[Run, ...]
     sections: tuple[str, ...]
     sizes: tuple[int, int]
+    nuclei: str = ""
+    inception: str = ""
 
 
 def find_reports(words: Sequence[str]) -> list[tuple[str, Path]]:
@@ -159,6 +163,7 @@ def read_report(label: str, folder: Path) -> Report:
     ]
     url = next(store.url for store in metrics.stores if store.role == "real")
     first = next(store for store in metrics.stores if store.role == "generated")
+    found_by = metrics.settings.nuclei.items()
     return Report(
         label=label,
         folder=folder,
@@ -168,6 +173,8 @@ def read_report(label: str, folder: Path) -> Report:
         runs=tuple(runs),
         sections=tuple(section.name for section in first.sections),
         sizes=(metrics.settings.tile_px, metrics.settings.patch_px),
+        nuclei=", ".join(str(value) if key == "segmenter" else f"{key} {value}" for key, value in found_by),
+        inception=metrics.inputs.get("inception", SavedInput()).sha256,
     )
 
 

@@ -87,27 +87,30 @@ def _group(
     name: str, pairs: Sequence[tuple[Report, Run]], measures: Sequence[Measure], baseline: str | None
 ) -> Group:
     real = pairs[0][0].real
-    runs = [run for _, run in pairs]
-    wanted = runs[0].label if baseline is None else baseline
-    base = next((run for run in runs if run.label == wanted), None)
-    columns = [_column(measure, runs, real, base) for measure in measures]
+    wanted = pairs[0][1].label if baseline is None else baseline
+    base = next((pair for pair in pairs if pair[1].label == wanted), None)
+    columns = [_column(measure, pairs, base) for measure in measures]
     rows = [
         Row(run, report, tuple(column[index] for column in columns))
         for index, (report, run) in enumerate(pairs)
     ]
     of_real = tuple(_cell(measure, real.values.get(measure.key), "", False) for measure in measures)
-    return Group(name, Row(real, None, of_real), base.label if base else None, tuple(rows))
+    return Group(name, Row(real, None, of_real), base[1].label if base else None, tuple(rows))
 
 
-def _column(measure: Measure, runs: Sequence[Run], real: Run, base: Run | None) -> list[Cell]:
-    costs = [_cost(measure, run, real) for run in runs]
+def _column(
+    measure: Measure, pairs: Sequence[tuple[Report, Run]], base: tuple[Report, Run] | None
+) -> list[Cell]:
+    # Each run is as near to the real brain as its own report measured that brain.
+    costs = [_cost(measure, run, report.real) for report, run in pairs]
     known = [cost for cost in costs if cost is not None]
-    own = None if base is None else _cost(measure, base, real)
+    own = None if base is None else _cost(measure, base[1], base[0].real)
     step = 0.5 * 10**-measure.digits
     cells = []
-    for run, cost in zip(runs, costs, strict=True):
+    for pair, cost in zip(pairs, costs, strict=True):
+        run = pair[1]
         mark: Mark = ""
-        if cost is not None and own is not None and run is not base:
+        if cost is not None and own is not None and pair is not base:
             mark = "equal" if abs(cost - own) < step else "better" if cost < own else "worse"
         best = cost is not None and len(known) > 1 and cost - min(known) < step
         cells.append(_cell(measure, run.values.get(measure.key), mark, best))

@@ -59,7 +59,7 @@ def patch_weights(
 
 
 def replicate(own: Sample, real: Sample | None, weights: npt.NDArray[np.uint8]) -> Replicates:
-    """Mean, SD and distances to the real values in each replicate.
+    """Mean, SD and distances to the real values in each replicate; nan where all come from a single patch.
 
     Args:
         own: values of a store.
@@ -67,6 +67,10 @@ def replicate(own: Sample, real: Sample | None, weights: npt.NDArray[np.uint8]) 
         weights: `(p, replicates)`, see `patch_weights`.
     """
     samples = [own] if real is None else [own, real]
+    nothing = np.full(weights.shape[1], np.nan)
+    if len(np.unique(np.concatenate([one.patch for one in samples]))) < 2:
+        # Drawn as often as it may be, one place gives one and the same answer, which is no certainty.
+        return Replicates(nothing, nothing, nothing, nothing)
     support = np.unique(np.concatenate([one.values for one in samples]))
     parts = []
     for first in range(0, weights.shape[1], _AT_ONCE):

@@ -74,6 +74,7 @@ def write_report(config: ReportConfig) -> tuple[Path, bool]:
     stores = open_stores(config)
     truth = check_truth(config, stores[0])
     sizes = Sizes.for_canvas(stores[0].brain.canvas, config.tile_px, config.patch_px)
+    check_sizes(sizes, stores[0])
     inception = None
     if config.inception is not None:
         inception = find_weights(config.inception, config.inception_sha256)
@@ -119,6 +120,7 @@ def open_stores(config: ReportConfig) -> tuple[Compared, ...]:
             remedy=f"Ingest it with its {NUCLEAR_STAIN} mosaics",
         )
     check_pictured(others)
+    check_named_apart((real, *others))
     return same_sections((real, *(check_comparable(real.brain, one) for one in others)))
 
 
@@ -131,6 +133,37 @@ def check_pictured(stores: Sequence[Compared]) -> None:
                 where=one.brain.url,
                 expected="images too",
                 remedy="Give what `teramind-model generate` wrote as --generated, and this as --control NAME=STORE",
+            )
+
+
+def check_sizes(sizes: Sizes, real: Compared) -> None:
+    """Raise InputError for tiles or patches of which the canvas holds less than half: all would be left out."""
+    most = 2 * min(real.brain.canvas)
+    for option, size in (("--tile-px", sizes.tile), ("--patch-px", sizes.patch)):
+        if size > most:
+            raise InputError(
+                "no tile or patch of this size fits the canvas",
+                where=option,
+                expected=f"at most {most} px, twice the canvas's short side",
+                found=size,
+                remedy=f"Give a smaller one, or leave {option} out",
+            )
+
+
+def check_named_apart(stores: Sequence[Compared]) -> None:
+    """Raise InputError for labels that give pictures one file name: one store would be shown as the other."""
+    from teramind_eval.report.panels import slug
+
+    seen: dict[str, str] = {}
+    for one in stores:
+        other = seen.setdefault(slug(one.label), one.label)
+        if other != one.label:
+            raise InputError(
+                "labels of two stores are too alike",
+                where=one.brain.url,
+                expected="letters or digits that differ, whatever their case",
+                found=f"{other!r} and {one.label!r}",
+                remedy="Give one of them another label",
             )
 
 

@@ -58,7 +58,9 @@ def file_fingerprint(path: Path) -> dict[str, Any]:
 
 def name_of(inputs: dict[str, Any], settings: dict[str, Any]) -> str:
     """A short name that tells one set of inputs, settings and version of this package from another."""
-    text = json.dumps([inputs, settings, version("teramind-eval"), SCHEMA_VERSION], sort_keys=True)
+    # Their order tells too: the first run is the one that a report is about.
+    told = [list(inputs.items()), settings, version("teramind-eval"), SCHEMA_VERSION]
+    text = json.dumps(told, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -96,7 +98,9 @@ def state_of(
         )
     earlier = _numbers(folder, kind)
     here = json.loads(json.dumps({"inputs": inputs, "settings": settings}))
-    if all(earlier.get(key) == value for key, value in here.items()):
+    same = all(earlier.get(key) == value for key, value in here.items())
+    # The first of several is what a report is about, or a comparison's baseline.
+    if same and list(earlier["inputs"]) == list(here["inputs"]):
         return "current"
     if not overwrite:
         raise OutputExistsError(

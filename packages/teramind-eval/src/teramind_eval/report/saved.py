@@ -30,16 +30,18 @@ class Loose(BaseModel):
 
 
 class SavedSettings(Loose):
-    """Sizes that it measured with, px."""
+    """Sizes that it measured with, px, and what found nuclei."""
 
     tile_px: int
     patch_px: int
+    nuclei: dict[str, Any] = {}
 
 
 class SavedInput(Loose):
-    """What tells a store from others."""
+    """What tells a store, or a file of weights, from others."""
 
     provenance_sha256: str = ""
+    sha256: str = ""
 
 
 class SavedSection(Loose):

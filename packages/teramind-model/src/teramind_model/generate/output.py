@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import platform
 from collections.abc import Mapping
@@ -33,11 +32,10 @@ def atlas_identity(brain: Brain) -> dict[str, Any]:
 
     Images added to an atlas later, attention maps for one, do not change its fingerprint.
     """
-    text = json.dumps(brain.spec.to_dict(), sort_keys=True)
     panel = None if brain.panel is None else brain.panel.fingerprint
     return {
         "url": brain.url,
-        "fingerprint": hashlib.sha256(text.encode()).hexdigest(),
+        "fingerprint": brain.spec.fingerprint,
         "panel_fingerprint": panel,
     }
 
