@@ -13,6 +13,7 @@ from teramind_data.console import run_cli
 from teramind_data.errors import InputError, StoreError
 from teramind_data.geometry import BIN_PX, Box
 from teramind_data.store import Brain, open_brain
+from teramind_data.workers import WorkerError
 from teramind_model.checkpoint import ModelInfo, save_checkpoint
 from teramind_model.cli import app
 from teramind_model.diffusion.noise import start_noise
@@ -162,6 +163,12 @@ def test_a_shard_written_twice_is_noticed(undisturbed: GenerateConfig) -> None:
     file.write_bytes(data)
     with pytest.raises(StoreError, match=r"finished shard was written again: .*/0/c/0/1/1/1"):
         check_once(marks, file_marks(undisturbed.out, layout, SHARDS))
+
+
+def test_a_generation_that_fails_ends_it(atlas: Brain, null: Source, tmp_path: Path) -> None:
+    config = replace(asked(atlas, tmp_path / "g.zarr"), atlas=str(tmp_path / "nowhere.zarr"))
+    with pytest.raises(WorkerError, match="ended before its work: .*exit code 2"):
+        lives.live(config, null, len(SHARDS))
 
 
 def command(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:

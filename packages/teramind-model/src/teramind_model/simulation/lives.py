@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import random
 import re
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -66,7 +67,7 @@ def live(config: GenerateConfig, source: Source, total: int, moment: Moment | No
     began = time.monotonic()
     samples: list[Sample] = []
     process.start()
-    looked = 0.0
+    looked, reached = 0.0, False
     try:
         while process.is_alive():
             process.join(max(_GLANCE_S, _IDLE * looked))
@@ -77,13 +78,17 @@ def live(config: GenerateConfig, source: Source, total: int, moment: Moment | No
                 samples.append(Sample(most, resident, most == total))
             looked = time.monotonic() - look
             if moment is not None and moment(shards):
+                reached = True
                 break
     finally:
         process.kill()
         process.join()
-    if process.exitcode not in (0, -9):
+    if process.exitcode and not (reached and process.exitcode == -signal.SIGKILL):
         raise WorkerError(
-            "the simulated generation ended before its work", found=f"exit code {process.exitcode}"
+            "the simulated generation ended before its work",
+            where=config.out,
+            found=f"exit code {process.exitcode}",
+            remedy="Look at what it said above; killed, it had no memory most often",
         )
     return Life(process.exitcode != 0, time.monotonic() - began, tuple(samples))
 
