@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from itertools import pairwise, product
 from pathlib import Path
 
@@ -21,9 +22,12 @@ from teramind_model.controls import MeasuredCounts
 from teramind_model.diffusion.steps import ddim_steps
 from teramind_model.generate import GenerateConfig, RunOptions, Source, generate
 from teramind_model.generate.budget import Work, unit_memory, unit_needs
+from teramind_model.generate.config import Precision
 from teramind_model.generate.counting import Counts, count_unit
 from teramind_model.generate.plan import make_plan
 from teramind_model.generate.rows import StoreRows
+from teramind_model.generate.sampling import autocast
+from teramind_model.generate.strips import _each_under
 from teramind_model.generate.units import Layout, Unit
 from teramind_model.generate.wavefront import Wavefront
 from teramind_model.network import NetworkConfig
@@ -155,16 +159,29 @@ def test_a_run_does_what_was_planned(
 # ------------------------------------------------------------------------------------------------ memory
 
 
-def device_peak(source: Source, atlas: Brain, steps: int, target: Box, region: Box, batch: int) -> int:
+def device_peak(
+    source: Source,
+    atlas: Brain,
+    steps: int,
+    target: Box,
+    region: Box,
+    batch: int,
+    precision: Precision = "float32",
+) -> int:
     """Bytes of all tensors at the worst moment of a unit."""
     network = source.network
     window = windows(atlas.n_sections, network.gene_slices, network.image_slices)[0]
     reader = StoreRows(MeasuredCounts(atlas, source.gene_positions(atlas)), window, source.model.config, 0)
     with torch.inference_mode(), LiveStorages() as storages:
         unit = Wavefront(source.model, reader, ddim_steps(steps), target, region, atlas.canvas, batch)
-        for _ in unit.rows():
+        for _ in _each_under(lambda: autocast("cpu", precision), unit.rows()):
             pass
     return storages.peak
+
+
+def network_of(source: Source) -> NetworkConfig:
+    assert isinstance(source.network, NetworkConfig)
+    return source.network
 
 
 @pytest.mark.parametrize(
@@ -176,13 +193,33 @@ def test_memory_on_the_device_is_as_planned(
     rows = 2 * steps + 3
     atlas = tiny_atlas(tmp_path / "a.zarr", (32 * rows, 256), 2)
     source = tiny_source(channels=channels)
-    network = source.network
-    assert isinstance(network, NetworkConfig)
+    network = network_of(source)
     region = Box(0, rows, 0, 8)
     measured = device_peak(source, atlas, steps, Box(0, rows, 0, strip), region, batch)
     work = Work(network, network.genes, network.gene_slices, steps, batch)
     planned = unit_needs(work, strip, 8, 64).device
     assert 0.85 * measured < planned < 1.15 * measured, (planned >> 10, measured >> 10)
+
+
+def test_memory_in_bfloat16_is_as_planned(tmp_path: Path) -> None:
+    """Autocast halves what is encoded; x stays as it is."""
+    atlas = tiny_atlas(tmp_path / "a.zarr", (32 * 4, 64), 2)
+    source, region = tiny_source(), Box(0, 4, 0, 2)
+    measured = device_peak(source, atlas, 2, region, region, 3, "bfloat16")
+    network = network_of(source)
+    work = Work(network, network.genes, network.gene_slices, 2, 3, precision="bfloat16")
+    planned = unit_needs(work, 2, 2, 64).device
+    assert 0.85 * measured < planned < 1.15 * measured, (planned >> 10, measured >> 10)
+    assert planned < 0.7 * unit_needs(replace(work, precision="float32"), 2, 2, 64).device
+
+
+def test_memory_on_the_device_does_not_grow_with_the_height(tmp_path: Path) -> None:
+    source, peaks = tiny_source(channels=2), []
+    for rows in (4, 16):
+        atlas = tiny_atlas(tmp_path / f"{rows}.zarr", (32 * rows, 32), 2)
+        box = Box(0, rows, 0, 1)
+        peaks.append(device_peak(source, atlas, 1, box, box, 2))
+    assert peaks[0] == peaks[1]
 
 
 # ------------------------------------------------------------------------------------------------ the command

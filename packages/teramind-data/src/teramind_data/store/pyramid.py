@@ -50,12 +50,12 @@ def halve(block: NDArray[Any], reduce: Reduce, dtype: str) -> NDArray[Any]:
         return _mode(corners).astype(dtype)
     if block.dtype.kind == "f":
         # float16 sums lose digits; float32 holds four of them exactly enough.
-        total: NDArray[Any] = np.sum([c.astype(np.float32) for c in corners], axis=0, dtype=np.float32)
+        total: NDArray[Any] = corners[0].astype(np.float32)
     else:
         # The narrowest type that holds four pixels and the rounding: half of this work is moving bytes.
         total = corners[0].astype(_WIDER.get(block.dtype.str[1:], np.int64))
-        for corner in corners[1:]:
-            total += corner
+    for corner in corners[1:]:
+        total += corner
     if reduce == "sum":
         return total.astype(dtype)
     # An odd rim was repeated, so a mean over four is the mean over the pixels there are.

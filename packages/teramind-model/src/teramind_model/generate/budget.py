@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from teramind_data.errors import InputError
 from teramind_data.geometry import BIN_PX, Box, ceil_div
+from teramind_model.diffusion.noise import BLOCK_PX
+from teramind_model.generate.config import Precision
 from teramind_model.methods.protocol import NetworkShape
 from teramind_model.methods.tera_mind import METHOD as TERA_MIND
 from teramind_model.methods.two_paths import TwoPathMethod
@@ -108,7 +113,7 @@ def check_memory(network: NetworkShape, box: Box, limit: int, history: int = 0) 
 @dataclass(frozen=True)
 class Work:
     """What a wavefront does: its network, counts of which genes, how many steps, how many places a batch,
-    how many images its steps hand on beside x, by which method."""
+    how many images its steps hand on beside x, by which method, in which precision, beside how many draws."""
 
     network: UNetShape
     genes: int
@@ -117,6 +122,8 @@ class Work:
     batch: int
     history: int = 0
     method: TwoPathMethod = TERA_MIND
+    precision: Precision = "float32"
+    draws: int = 1
 
 
 @dataclass(frozen=True)
@@ -139,16 +146,18 @@ def unit_memory(work: Work, strip: int, region: int, band: int) -> int:
 
 
 def unit_needs(work: Work, strip: int, region: int, band: int) -> UnitMemory:
-    """Estimate for a strip of ``strip`` tiles of a region ``region`` tiles wide, float32, weights not counted.
+    """Estimate for one draw of a strip of ``strip`` tiles of a region ``region`` tiles wide, weights not counted.
 
     On the device: encoded rows (one a step kept, one a step just made), gene features of 2 N rows, rows of x and its
-    history, and a batch on its way. In the host: counts of two bands of 256 px and the row of them that is asked for,
-    noise of one band, the output's band of ``band`` px twice, and a shard on its way to the disk.
+    history, and a batch on its way. In the host: counts of two bands of 256 px (in two bytes, or in one and what passes
+    in reading) and the row of them that is asked for, noise of one band, the output's band of ``band`` px twice (being
+    made and being written), and a shard on its way to the disk: itself, its pyramid, its share of mean and SD.
     """
     network, steps, batch = work.network, work.steps, work.batch
     patch, depth = network.patch, network.image_slices
     widths = [min(strip + 2 * (steps - 1 - s), region) + 1 for s in range(steps)]
-    one = patch_memory(work.method, network, (work.genes, work.gene_slices), batch)  # type: ignore[arg-type]
+    counts_shape = (work.genes, work.gene_slices)
+    one = patch_memory(work.method, network, counts_shape, batch, work.precision)  # type: ignore[arg-type]
     padded = ceil_div(widths[0], batch) * batch
     row = network.stains * depth * patch**2 * _FLOAT
     held = 2 * steps * padded * one.genes + 2 * sum(widths) * one.encoded
@@ -157,9 +166,11 @@ def unit_needs(work: Work, strip: int, region: int, band: int) -> UnitMemory:
     cutting = 3 * batch * (one.genes + one.encoded)
     passing = max(cutting, batch * (one.genes + one.decoding), widths[0] * one.encoded)
     bins = (widths[0] * patch // BIN_PX) * work.genes * work.gene_slices
-    counts = bins * (2 * 2 * 256 + (256 + patch) + patch * _FLOAT) // BIN_PX
-    noise = network.stains * depth * 256 * widths[0] * patch * _FLOAT
-    output = network.stains * (2 * depth * band * strip * patch + 3 * band**2)
+    counts = bins * (2 * 2 * BLOCK_PX + patch * _FLOAT) // BIN_PX
+    noise = network.stains * depth * BLOCK_PX * min(strip + 2 * steps, region) * patch * _FLOAT
+    # Measured: 3 bytes a pixel and stain; of several draws 2 each, and 8 for mean and SD.
+    shard = 3 if work.draws == 1 else 2 + ceil_div(8, work.draws)
+    output = network.stains * (2 * depth * band * strip * patch + shard * band**2)
     return UnitMemory(held + passing, counts + noise + output)
 
 
@@ -174,10 +185,12 @@ class PatchMemory:
 
 
 @cache
-def patch_memory(method: TwoPathMethod, network: Any, counts: tuple[int, int], batch: int) -> PatchMemory:
-    """Counted on tensors without numbers (about 1 s); ``counts``: genes and gene slices. Float32; the kernels' own work
-    space is not in it."""
-    with torch.device("meta"), torch.no_grad():
+def patch_memory(
+    method: TwoPathMethod, network: Any, counts: tuple[int, int], batch: int, precision: Precision = "float32"
+) -> PatchMemory:
+    """Counted on tensors without numbers (some seconds), as of a CPU; ``counts``: genes and gene slices. The kernels'
+    own work space is not in it."""
+    with _without_numbers(precision), torch.no_grad():
         model = method.network(network).eval()
         x = torch.zeros(batch, network.stains * network.image_slices, network.patch, network.patch)
         t = torch.zeros(batch, dtype=torch.long)
@@ -188,6 +201,19 @@ def patch_memory(method: TwoPathMethod, network: Any, counts: tuple[int, int], b
         with LiveStorages() as storages:
             model.decode(encoded, t, genes)
     return PatchMemory(features // batch, held // batch, storages.peak // batch + held // batch)
+
+
+@contextmanager
+def _without_numbers(precision: Precision) -> Iterator[None]:
+    if precision == "float32":
+        with torch.device("meta"):
+            yield
+        return
+    # Autocast passes meta tensors by; fake ones take three times as long. In inference mode it keeps no copies of
+    # the weights that it casts, nor does it here.
+    casting = torch.autocast("cpu", getattr(torch, precision), cache_enabled=False)
+    with FakeTensorMode(), casting:
+        yield
 
 
 def _gene_features(network: UNetShape) -> int:

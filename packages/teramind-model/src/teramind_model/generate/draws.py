@@ -17,6 +17,7 @@ from teramind_data.store import BrainWriter, ImageSpec
 __all__ = ["MEAN", "SD", "add_images", "mean_and_sd", "write_shard"]
 
 MEAN, SD = "morphology_mean", "morphology_sd"
+_ROWS = 64
 
 
 def add_images(writer: BrainWriter, draws: int) -> None:
@@ -41,8 +42,17 @@ def write_shard(writer: BrainWriter, z: int, box: Box, draws: Sequence[NDArray[n
 def mean_and_sd(draws: Sequence[NDArray[np.uint8]]) -> tuple[NDArray[np.float16], NDArray[np.float16]]:
     """Mean and sample standard deviation (over K - 1) of two or more images, in uint8 levels.
 
-    Exact in integers until the last division; float16 keeps 0.13 levels at worst.
+    Exact in integers until the last division; float16 keeps 0.13 levels at worst. Some rows at a time: what passes is
+    wide.
     """
+    mean, sd = (np.empty(draws[0].shape, np.float16) for _ in range(2))
+    for y in range(0, mean.shape[-2], _ROWS):
+        rows = np.s_[..., y : y + _ROWS, :]
+        mean[rows], sd[rows] = _moments([draw[rows] for draw in draws])
+    return mean, sd
+
+
+def _moments(draws: Sequence[NDArray[np.uint8]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     count = len(draws)
     total = np.zeros(draws[0].shape, np.int64)
     squares = np.zeros(draws[0].shape, np.int64)
@@ -51,4 +61,4 @@ def mean_and_sd(draws: Sequence[NDArray[np.uint8]]) -> tuple[NDArray[np.float16]
         total += wide
         squares += wide * wide
     variance = (count * squares - total * total) / (count * (count - 1))
-    return (total / count).astype(np.float16), np.sqrt(variance).astype(np.float16)
+    return total / count, np.sqrt(variance)

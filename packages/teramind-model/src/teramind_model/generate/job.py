@@ -108,4 +108,6 @@ def work_of(config: GenerateConfig, source: Source) -> Work:
         config.run.batch,
         carried(sampler_steps(config.sampler, config.steps)),
         source.method,
+        config.run.precision,
+        config.draws,
     )

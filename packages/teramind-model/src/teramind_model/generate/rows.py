@@ -44,25 +44,30 @@ class StoreRows:
         first, last = y0 // BLOCK_PX, ceil_div(y0 + patch, BLOCK_PX)
         for band in [band for band in self._bands if band < first]:
             del self._bands[band]
+        pieces = []
         for band in range(first, last):
             if band not in self._bands:
                 box = Box(band * BLOCK_PX, (band + 1) * BLOCK_PX, x0, x1)
                 self._bands[band] = self._counts.window_counts(self._window, box)
                 self.bins_read += box.area // BIN_PX**2
-        rows = np.concatenate([self._bands[band] for band in range(first, last)], axis=-2)
-        start = (y0 - first * BLOCK_PX) // BIN_PX
-        return torch.from_numpy(rows[..., start : start + patch // BIN_PX, :].astype(np.float32))
+            top, bottom = max(y0, band * BLOCK_PX), min(y0 + patch, (band + 1) * BLOCK_PX)
+            shown = slice((top - band * BLOCK_PX) // BIN_PX, (bottom - band * BLOCK_PX) // BIN_PX)
+            pieces.append(self._bands[band][..., shown, :])
+        # Only the patch row's bins are made float32, at once.
+        return torch.from_numpy(np.concatenate(pieces, axis=-2, dtype=np.float32))
 
     def noise(self, tile_row: int, columns: range) -> Tensor:
         """See :class:`teramind_model.generate.wavefront.RowSource`."""
         patch = self._shape.patch
         band = tile_row * patch // BLOCK_PX
         if self._noise is None or self._noise[0] != band:
+            self._noise = None  # before the next is made
             box = Box(band * BLOCK_PX, (band + 1) * BLOCK_PX, columns.start * patch, columns.stop * patch)
             noise = start_noise(self._seed, self._window.image, range(self._shape.stains), box)
             self._noise = (band, noise.reshape(-1, *box.shape))
         start = tile_row * patch - band * BLOCK_PX
-        return torch.from_numpy(self._noise[1][:, start : start + patch])
+        # A copy: a view would keep the whole band for as long as the row waits.
+        return torch.from_numpy(self._noise[1][:, start : start + patch]).clone()
 
     def live(self, tile_row: int, columns: range) -> NDArray[np.bool_]:
         """See :class:`teramind_model.generate.wavefront.RowSource`."""

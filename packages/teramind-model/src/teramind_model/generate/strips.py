@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 
 import numpy as np
 import torch
@@ -118,7 +119,7 @@ class Strips:
         # All draws side by side, band by band: none is ever whole in memory.
         readers = [StoreRows(self.counts, unit.window, self._shape, seed, tissue) for seed in self.seeds]
         draws = [self._bands(unit, rows, reader, done, tell) for reader in readers]
-        for bands in zip(*draws, strict=True):
+        for bands in _side_by_side(draws):
             shards = by_band.get(bands[0][0], [])
             behind.put(partial(self._write_band, writer, unit, shards, bands))
             done.shards_written += len(shards)
@@ -190,6 +191,12 @@ class Strips:
 
     def _pixel(self, column: int) -> int:
         return column * self.layout.patch
+
+
+def _side_by_side(draws: Sequence[Iterator[Band]]) -> Iterator[list[Band]]:
+    """The next band of each draw, until they end together; zip would keep the ones before in memory."""
+    while bands := [band for draw in draws for band in islice(draw, 1)]:
+        yield bands
 
 
 def _each_under(
