@@ -132,7 +132,7 @@ class InTurn(WriteBehind):
 
 def test_arrays_do_not_grow_with_the_height(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(execute, "WriteBehind", InTurn)
-    # Five bands, so that the first has left before the last is begun. The rest is Python's own, which comes and goes: an
-    # array of a twentieth that grew with the canvas would add 15 %.
+    # Five bands, so that the first has left before the last is begun. The rest is Python's own, which comes and goes:
+    # a twentieth that grew with the canvas would add 15 %.
     low, high = (host_peak(tmp_path / str(bands), (bands * 256, 384), 128)[0] for bands in (5, 20))
     assert high < 1.12 * low, (low >> 10, high >> 10)
