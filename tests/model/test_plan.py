@@ -205,9 +205,9 @@ def test_memory_in_bfloat16_is_as_planned(tmp_path: Path) -> None:
     """Autocast halves what is encoded; x stays as it is."""
     atlas = tiny_atlas(tmp_path / "a.zarr", (32 * 4, 64), 2)
     source, region = tiny_source(), Box(0, 4, 0, 2)
-    measured = device_peak(source, atlas, 1, region, region, 3, "bfloat16")
+    measured = device_peak(source, atlas, 2, region, region, 3, "bfloat16")
     network = network_of(source)
-    work = Work(network, network.genes, network.gene_slices, 1, 3, precision="bfloat16")
+    work = Work(network, network.genes, network.gene_slices, 2, 3, precision="bfloat16")
     planned = unit_needs(work, 2, 2, 64).device
     assert 0.85 * measured < planned < 1.15 * measured, (planned >> 10, measured >> 10)
     assert planned < 0.7 * unit_needs(replace(work, precision="float32"), 2, 2, 64).device
