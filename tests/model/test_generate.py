@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -21,7 +22,7 @@ from teramind_model.diffusion.noise import start_noise
 from teramind_model.diffusion.steps import carried, ddim_steps, sampler_steps
 from teramind_model.generate import GenerateConfig, RunOptions, Source, generate
 from teramind_model.generate.budget import Work, check_memory, unit_memory, window_memory
-from teramind_model.generate.config import parse_memory, parse_roi, parse_sections
+from teramind_model.generate.config import WatchOptions, parse_memory, parse_roi, parse_sections
 from teramind_model.generate.units import Layout, choose_strip
 from teramind_model.network import NetworkConfig, TeraMind
 from tests.model.tiny import ATLAS_GENES, GENES, PIXEL_UM, tiny_atlas, tiny_source
@@ -543,3 +544,18 @@ def test_memory_is_refused_with_number_and_remedy() -> None:
     # What is offered is enough.
     offered = parse_memory(str(error.value).split("--memory ")[1].split(",")[0])
     assert check_memory(network, box, offered).total <= offered
+
+
+def test_a_store_that_is_read_is_never_the_output(atlas: Brain, source: Source, tmp_path: Path) -> None:
+    real = tmp_path / "a.zarr"
+    shutil.copytree(atlas.url, real)
+    (tmp_path / "link.zarr").symlink_to(real)
+    before = arrays(real)
+    run = RunOptions(overwrite=True)
+    for read, out in ((real, real), (real, tmp_path / "link.zarr"), (tmp_path / "x" / ".." / "a.zarr", real)):
+        with pytest.raises(InputError, match="--out is the store that --atlas reads"):
+            generate(GenerateConfig(str(read), "tiny", str(out), run=run), source)
+    watch = WatchOptions(None, str(real))
+    with pytest.raises(InputError, match="--out is the store that --compare-with reads"):
+        generate(GenerateConfig(atlas.url, "tiny", str(real), run=run, watch=watch), source)
+    assert arrays(real) == before

@@ -15,6 +15,7 @@ from teramind_data.store import (
     Brain,
     BrainSpec,
     BrainWriter,
+    Location,
     open_brain,
     resume_brain,
     store_state,
@@ -69,6 +70,7 @@ def generate(config: GenerateConfig, source: Source | None = None, *, say: Say =
         WorkerError: where processes or workers that make the units die again and again.
     """
     sampler_steps(config.sampler, config.steps)
+    _refuse_own_input(config)
     with executor(config) as by:
         setting = prepare(config, by.device(config.run.device), source, by.home)
         run = _Run(setting, choose_width(config, setting.source, setting.atlas, setting.job), by, say)
@@ -76,6 +78,22 @@ def generate(config: GenerateConfig, source: Source | None = None, *, say: Say =
             return run.up_to_date()
         with hold_output(config.out, config.hands.part, say) as hold:
             return run.make(hold)
+
+
+def _refuse_own_input(config: GenerateConfig) -> None:
+    """InputError where the output is a store that is read: ``--overwrite`` would destroy it."""
+    out = _place(config.out)
+    for option, store in (("--atlas", config.atlas), ("--compare-with", config.watch.compare_with)):
+        if store is not None and _place(store) == out:
+            raise InputError(
+                f"--out is the store that {option} reads", where=config.out, remedy="Choose another name"
+            )
+
+
+def _place(url: str) -> str:
+    """A store's place, links followed."""
+    location = Location(url)
+    return str(location.path.resolve()) if location.is_local else location.url
 
 
 class _Run:
