@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from PIL import Image
 from teramind_data.errors import InputError, OutputExistsError
 from teramind_data.geometry import BIN_PX, Box
 from teramind_data.store import Brain, open_brain
+from teramind_model.experiments.plan import Plan
 from teramind_model.generate import GenerateConfig
 from teramind_model.perturb.nuclei import count_nuclei
 from teramind_model.perturb.run import PerturbConfig, perturb
@@ -106,9 +108,33 @@ def test_without_an_edit_there_is_nothing_to_do(tmp_path: Path) -> None:
 def test_nuclei_are_counted_by_the_report(atlas: Brain, made: Path, tmp_path: Path) -> None:
     baseline, edited = (str(made / name) for name in ("baseline.zarr", "edited.zarr"))
     found = count_nuclei(tmp_path, atlas.url, baseline, edited)
-    told = json.loads((tmp_path / "report" / "metrics.json").read_text())
+    (report,) = tmp_path.glob("report-*/metrics.json")
+    told = json.loads(report.read_text())
     stores = {store["label"]: store["brain"]["nuclei"]["count"] for store in told["stores"]}
     assert {name: one["nuclei"] for name, one in found.items()} == {
         "baseline": stores["baseline"],
         "edited": stores["edited"],
     }
+
+
+def test_nuclei_of_other_stores_at_the_same_place_are_counted_anew(
+    atlas: Brain, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after ``--overwrite`` with another edit: the commands' words are the same."""
+    plans: list[Plan] = []
+
+    def note(plan: Plan, options: object) -> None:
+        plans.append(plan)
+        (step,) = plan
+        step.product.parent.mkdir(exist_ok=True)
+
+    monkeypatch.setattr("teramind_model.perturb.nuclei.run_plan", note)
+    scores = dict.fromkeys(("nuclei", "area_um2", "area_sd"), 1)
+    rows = [SimpleNamespace(condition=name, scores=scores) for name in ("baseline", "edited")]
+    monkeypatch.setattr("teramind_model.perturb.nuclei.report_rows", lambda *arguments: rows)
+    baseline, edited = (str(made / name) for name in ("baseline.zarr", "edited.zarr"))
+    for pair in ((baseline, edited), (baseline, edited), (baseline, baseline)):
+        count_nuclei(tmp_path, atlas.url, *pair)
+    same, again, other = (next(iter(plan)) for plan in plans)
+    assert (same.name, same.product) == (again.name, again.product)
+    assert same.name != other.name and same.product != other.product
