@@ -140,6 +140,8 @@ def test_errors_name_what_there_is(atlas: Brain, tmp_path: Path) -> None:
         find_edits(["Th=Nope"], None, panel, atlas)
     with pytest.raises(InputError, match="atlas has no such region.*left, right.*middle"):
         find_place("middle", atlas)
+    with pytest.raises(InputError, match="atlas has no such region.*left, right.*3"):
+        find_place("3", atlas)
     with pytest.raises(InputError, match="edited region is not on the canvas"):
         find_place("0:97,0:16", atlas)
     with pytest.raises(MissingInputError, match="mask not found"):

@@ -7,13 +7,14 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from teramind_data.errors import InputError, MissingInputError
 from teramind_data.store import Brain, open_brain
 from teramind_data.workers import WorkerError
-from teramind_model.generate import GenerateConfig, generate
+from teramind_model.generate import GenerateConfig, execute, generate
 from teramind_model.generate.config import WatchOptions
 from teramind_model.generate.parts import Hands
 from tests.cluster import dask_cluster
@@ -146,6 +147,22 @@ def test_what_cannot_be_leaves_nothing(config: GenerateConfig, tmp_path: Path) -
         generate(replace(missing, run=replace(config.run, device="auto"), hands=Hands(devices=(97,))))
     with pytest.raises(InputError, match="exclude each other"):
         generate(replace(missing, hands=Hands(devices=(0,))))
+
+
+def test_a_region_called_like_a_file_stays_a_region(
+    config: GenerateConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("left", "mask.npy"):
+        (tmp_path / name).touch()
+    setting = SimpleNamespace(atlas=SimpleNamespace(url="a"))
+    writer = SimpleNamespace(url="g")
+
+    def region(text: str | None) -> str | None:
+        asked = replace(config, edits=("Th*0",), edit_region=text)
+        return execute._anywhere(asked, setting, writer).edit_region  # type: ignore[arg-type]
+
+    assert [region(text) for text in (None, "left", "mask.npy")] == [None, "left", str(tmp_path / "mask.npy")]
 
 
 @pytest.mark.gpu

@@ -205,7 +205,8 @@ def _label(text: str, brain: Brain) -> int:
     names = {name.casefold(): value for value, name in brain.region_names.items()}
     if text.casefold() in names:
         return names[text.casefold()]
-    if text.isascii() and text.isdigit() and int(text) > 0:
+    numbered = text.isascii() and text.isdigit() and int(text) > 0
+    if numbered and (not names or int(text) in brain.region_names):
         return int(text)
     known = list(brain.region_names.values())
     shown = ", ".join(known[:8]) + (f" and {len(known) - 8} more" if len(known) > 8 else "")

@@ -175,12 +175,14 @@ def _anywhere(config: GenerateConfig, setting: Setting, writer: BrainWriter) -> 
     def absolute(name: str) -> str:
         return str(Path(name).absolute()) if Path(name).exists() else name
 
+    region = config.edit_region
     return replace(
         config,
         atlas=setting.atlas.url,
         out=writer.url,
         checkpoint=absolute(config.checkpoint),
-        edit_region=None if config.edit_region is None else absolute(config.edit_region),
+        # A mask's file; a region's name stays one, whatever lies here under it.
+        edit_region=absolute(region) if region is not None and region.endswith(".npy") else region,
     )
 
 
