@@ -17,9 +17,10 @@ from teramind_eval.report.places import PLACES, places_of
 from teramind_eval.report.provenance import flattened, sampling, stages
 from teramind_eval.report.segmenter import segmenter_note
 from teramind_eval.report.stacks import layers_of, points, space_of
-from teramind_eval.report.tables import floor_numbers, summary, verdict
+from teramind_eval.report.tables import floor_numbers, summary
 from teramind_eval.report.trend_charts import attention_part
 from teramind_eval.report.trend_shown import Shown
+from teramind_eval.report.verdict import verdict
 from teramind_eval.results import SINGLE, TOGETHER, Results, StoreResult
 
 _ROLES = {"real": "measured", "generated": "generated from genes", "control": "control"}

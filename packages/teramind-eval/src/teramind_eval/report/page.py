@@ -16,7 +16,8 @@ import numpy.typing as npt
 
 from teramind_eval.report.embed import PAGE_BYTES, data_uri, embed, laid_over, png_of
 from teramind_eval.report.plots import Plot
-from teramind_eval.report.tables import Row, Verdict
+from teramind_eval.report.tables import Row
+from teramind_eval.report.verdict import Verdict
 from teramind_eval.results import StoreResult
 
 #: Numbers of a figure: rows, or columns by name.

@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any, Literal
 
 from teramind_eval.results import (
-    SINGLE,
     TOGETHER,
     Distances,
     NoiseFloor,
@@ -301,50 +300,3 @@ def _cost(value: Statistic | None, real: Statistic | None, measure: _Measure) ->
     if measure.better == "near":
         return None if real is None or real.mean is None else abs(value.mean - real.mean)
     return value.mean if measure.better == "lower" else -value.mean
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """One sentence on top of the page, and whether it is good news."""
-
-    good: bool
-    text: str
-
-
-def verdict(results: Results) -> Verdict:
-    """Does the run beat every control in PSNR, SSIM and centroid F1? In words, with what failed."""
-    run = results.store("generated")[0]
-    controls = results.store("control")
-    if not controls:
-        return Verdict(
-            False,
-            "No control was given, so these numbers do not tell how much of the picture the genes explain. "
-            "Generate one with `teramind-model generate --shuffle-genes` and add --control.",
-        )
-    truth = run.brain.nuclei.against_truth is not None
-    tests: list[tuple[str, Callable[[Scores], Statistic | None]]] = [
-        ("PSNR", lambda s: _image(s, "psnr_db", TOGETHER)),
-        ("SSIM", lambda s: _image(s, "ssim", TOGETHER)),
-        ("centroid F1", lambda s: _f1(s, "against_truth" if truth else "against_real")),
-    ]
-    won: list[str] = []
-    lost: list[str] = []
-    for name, value in tests:
-        mine = value(run.brain)
-        theirs = [value(one.brain) for one in controls]
-        rivals = [one.mean for one in theirs if one is not None and one.mean is not None]
-        good = mine is not None and mine.mean is not None and bool(rivals) and mine.mean > max(rivals)
-        (won if good else lost).append(name)
-    name = "The generated brain" if run.label == SINGLE else run.label[:1].upper() + run.label[1:]
-    names = _listed([one.label for one in controls])
-    if not lost:
-        return Verdict(
-            True,
-            f"{name} beats {names} in {_listed(won)}: its genes tell the model where things are.",
-        )
-    beaten = f" It wins in {_listed(won)}." if won else ""
-    return Verdict(False, f"{name} does not beat {names} in {_listed(lost)}.{beaten}")
-
-
-def _listed(words: Sequence[str]) -> str:
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
