@@ -1,7 +1,7 @@
 """Writing behind compute beside writing in turn, with as many threads of compute as there are cores.
 
 A band is a shard of two stains and some convolutions, which take about as long as each other here: the hardest case. A
-generation computes a hundred times as long as it writes.
+generation computes for much longer than it writes (no figure was taken).
 """
 
 from __future__ import annotations
