@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 from pathlib import Path
 
@@ -11,7 +12,9 @@ import pytest
 from teramind_data.errors import InputError
 from teramind_data.store import BrainWriter, open_brain
 from teramind_model.generate import GenerateConfig, RunOptions, generate
+from teramind_model.generate.config import parse_memory
 from teramind_model.generate.draws import MEAN, SD, mean_and_sd
+from teramind_model.generate.job import choose_width, plan_job
 from tests.model.tiny import tiny_atlas, tiny_source
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
@@ -85,6 +88,23 @@ def test_a_stopped_run_of_several_draws_goes_on_to_the_same_bytes(
     stopped = open_brain(tmp_path / "s.zarr")
     for name in ("morphology", MEAN, SD):
         assert np.array_equal(stopped.image(name)[:], whole.image(name)[:])
+
+
+def test_the_memory_that_a_refusal_asks_for_is_enough(tmp_path: Path) -> None:
+    atlas, source = tiny_atlas(tmp_path / "a.zarr", (64, 64), 2), tiny_source()
+
+    def width(draws: int, memory: int) -> int | None:
+        run = RunOptions(memory=memory)
+        config = GenerateConfig(atlas.url, "tiny", "unused", draws=draws, run=run)
+        return choose_width(config, source, atlas, plan_job(config, source, atlas))
+
+    limit, draws = 1 << 26, 100
+    assert width(1, limit) == 1
+    with pytest.raises(InputError, match=rf"{draws} draws .expected at most 0\.06 GiB") as error:
+        width(draws, limit)
+    asked = re.search(r"Pass --memory (\S+)", str(error.value))
+    assert asked is not None
+    assert width(draws, parse_memory(asked[1])) == 1
 
 
 def test_only_the_wavefront_makes_several(tmp_path: Path) -> None:

@@ -90,10 +90,7 @@ def choose_width(config: GenerateConfig, source: Source, atlas: Brain, job: Job)
             )
         check_memory(source.network, computed(config, source, job), config.run.memory, history)
         return None
-    # The draws of a unit are made side by side.
-    return choose_strip(
-        work_of(config, source), layout_of(source, atlas, job), config.run.memory // config.draws
-    )
+    return choose_strip(work_of(config, source), layout_of(source, atlas, job), config.run.memory)
 
 
 def work_of(config: GenerateConfig, source: Source) -> Work:

@@ -80,7 +80,7 @@ def units(windows: tuple[Window, ...], layout: Layout, strip: int) -> tuple[Unit
 
 
 def choose_strip(work: Work, layout: Layout, limit: int) -> int:
-    """Widest strip, in bands, whose wavefront fits ``limit`` bytes: the whole region's width where that does.
+    """Widest strip, in bands, of which all draws fit ``limit`` bytes: the whole region's width where that does.
 
     Raises:
         InputError: where not even one band fits, with the number and the remedy.
@@ -92,7 +92,8 @@ def choose_strip(work: Work, layout: Layout, limit: int) -> int:
     need = _memory(work, layout, 1)
     raise InputError(
         "a strip of this canvas does not fit the memory budget",
-        where=f"{layout.band_tiles} tiles of {layout.patch} px wide, {work.steps} steps",
+        where=f"{layout.band_tiles} tiles of {layout.patch} px wide, {work.steps} steps"
+        + (f", {work.draws} draws" if work.draws > 1 else ""),
         expected=f"at most {check_unit(limit)}",
         found=f"about {check_unit(need)}",
         remedy=f"Pass --memory {check_unit(need, up=True)}",
@@ -100,5 +101,6 @@ def choose_strip(work: Work, layout: Layout, limit: int) -> int:
 
 
 def _memory(work: Work, layout: Layout, width: int) -> int:
+    """Of all draws of a unit, which are made side by side."""
     widest = max(len(columns) for columns in layout.strips(width))
-    return unit_memory(work, widest, layout.known.width, layout.band)
+    return work.draws * unit_memory(work, widest, layout.known.width, layout.band)
