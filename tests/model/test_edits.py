@@ -76,7 +76,7 @@ NUMBER = st.sampled_from(["0", "0.5", "2", "3.25", "1e1"])
 EDIT = st.one_of(
     st.tuples(GENE, st.sampled_from("*+="), NUMBER).map("".join),
     st.tuples(GENE, st.just("+-"), NUMBER).map("".join),
-    st.tuples(GENE, st.sampled_from(["=", "<>"]), GENE).map("".join),
+    st.tuples(GENE, st.sampled_from(["=", "<>"]), GENE).filter(lambda edit: edit[0] != edit[2]).map("".join),
 )
 
 
@@ -138,6 +138,9 @@ def test_errors_name_what_there_is(atlas: Brain, tmp_path: Path) -> None:
         find_edits(["Gad1*0"], None, panel, atlas)
     with pytest.raises(PanelError, match="Nope"):
         find_edits(["Th=Nope"], None, panel, atlas)
+    for nothing in ("Th=Th", "Th<>th"):
+        with pytest.raises(InputError, match=f"edit changes nothing: --edit {nothing} .expected two genes"):
+            find_edits([nothing], None, panel, atlas)
     with pytest.raises(InputError, match="atlas has no such region.*left, right.*middle"):
         find_place("middle", atlas)
     with pytest.raises(InputError, match="atlas has no such region.*left, right.*3"):

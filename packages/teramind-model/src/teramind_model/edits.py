@@ -327,8 +327,13 @@ def find_edits(texts: Sequence[str], place: str | None, panel: Panel, brain: Bra
     changes = []
     for text in texts:
         edit = parse_edit(text)
+        gene = _position(edit, edit.gene, panel)
         other = _position(edit, edit.operand, panel) if isinstance(edit.operand, str) else -1
-        changes.append(Change(edit, _position(edit, edit.gene, panel), other))
+        if gene == other:
+            raise InputError(
+                "edit changes nothing", where=f"--edit {edit.text}", expected="two genes", found="one"
+            )
+        changes.append(Change(edit, gene, other))
     return Edits(tuple(changes), find_place(place, brain))
 
 
