@@ -225,6 +225,8 @@ def test_where_a_filesystem_cannot_lock_the_run_says_so(
 def test_parts_that_cannot_be(text: str) -> None:
     with pytest.raises(InputError, match="part of the units"):
         parse_part(text)
+    with pytest.raises(InputError, match="expected I/N with N of at least 1, found 1/0"):
+        parse_part("1/0")
 
 
 def test_who_works_is_checked() -> None:

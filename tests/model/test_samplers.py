@@ -149,6 +149,14 @@ def test_times_that_there_are_not(steps: int) -> None:
         sampler_steps("dpmpp-2m", steps)
 
 
+@pytest.mark.parametrize(
+    ("steps", "remedy"), [(0, "1 step"), (501, "500 or 1000 steps"), (2000, "1000 steps")]
+)
+def test_steps_that_ddim_has_not(steps: int, remedy: str) -> None:
+    with pytest.raises(InputError, match=rf"no even stride .*found {steps}.*\. Use {remedy}\.$"):
+        sampler_steps("ddim", steps)
+
+
 def test_samplers_go_by_name() -> None:
     assert sampler_steps("ddim", 15) == ddim_steps(15)
     assert sampler_steps("dpmpp-2m", 8) == dpm_steps(8)

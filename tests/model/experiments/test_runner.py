@@ -39,6 +39,14 @@ def test_steps_run_once_and_a_lost_product_is_made_again(root: Path) -> None:
     assert (record.attempts, record.done) == (2, True)
 
 
+def test_a_plan_that_is_done_says_so_in_one_line(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plan = Plan(root, (step(root, "a"),))
+    quiet(plan)
+    capsys.readouterr()
+    assert run_plan(plan) == 0
+    assert capsys.readouterr().err == f"{root}: 1 step, 1 of them done before\n"
+
+
 def test_a_failure_is_one_line_that_names_the_log_and_the_rest_waits(root: Path) -> None:
     plan = Plan(root, (step(root, "a"), step(root, "b", "fail", ("a",)), step(root, "c", "make", ("b",))))
     with pytest.raises(StoreError) as caught:

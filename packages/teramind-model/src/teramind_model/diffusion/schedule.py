@@ -40,11 +40,12 @@ def ddim_timesteps(steps: int) -> tuple[int, ...]:
     possible = sorted({len(range(0, TRAIN_STEPS, stride)) for stride in range(1, TRAIN_STEPS + 1)})
     below = max((n for n in possible if n <= steps), default=possible[0])
     above = min((n for n in possible if n >= steps), default=possible[-1])
+    nearest = f"{below} or {above}" if below != above else f"{below}"
     raise InputError(
         "no even stride gives that number of DDIM steps",
         found=steps,
         expected=f"1 .. {TRAIN_STEPS} with an even stride",
-        remedy=f"Use {below} or {above} steps.",
+        remedy=f"Use {nearest} step{'s' * (above > 1)}.",
     )
 
 

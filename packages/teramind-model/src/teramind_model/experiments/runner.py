@@ -109,9 +109,11 @@ def run_plan(
     with journal.opened():
         done = {step.name for step in plan if journal.is_done(step, prints[step.name])}
         waiting = [step for step in plan if step.name not in done]
-        say(f"{plan.root}: {len(plan)} steps, {len(done)} of them done before")
+        say(f"{plan.root}: {len(plan)} step{'s' * (len(plan) > 1)}, {len(done)} of them done before")
         if on_done is not None and done:
             on_done(next(step for step in plan if step.name in done))
+        if not waiting:
+            return 0
         running: list[_Child] = []
         ran = 0
         with (

@@ -23,9 +23,8 @@ class Part:
 
     def __post_init__(self) -> None:
         if not 1 <= self.index <= self.of:
-            raise InputError(
-                "no such part of the units", expected=f"1/{self.of} .. {self.of}/{self.of}", found=self
-            )
+            expected = f"1/{self.of} .. {self.of}/{self.of}" if self.of else "I/N with N of at least 1"
+            raise InputError("no such part of the units", expected=expected, found=self)
 
     def __str__(self) -> str:
         return f"{self.index}/{self.of}"
