@@ -21,6 +21,7 @@ from teramind_model.checkpoint import (
     ModelInfo,
     load_checkpoint,
     load_trainer_state,
+    means_shipped,
     resolve_checkpoint,
     run_checkpoints,
     save_checkpoint,
@@ -85,6 +86,23 @@ def test_a_run_means_its_newest_whole_checkpoint(saved: Path, tmp_path: Path) ->
         shutil.copytree(saved, run / name)
     assert [step for step, _ in run_checkpoints(tmp_path / "run")] == [2, 10]
     assert resolve_checkpoint(tmp_path / "run") == run / "step-0000010"
+
+
+def test_only_a_checkpoint_or_run_hides_the_shipped_one(
+    saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    here = Path("phantom")
+    (here / "raw").mkdir(parents=True)
+    assert means_shipped("phantom")
+    assert resolve_checkpoint("phantom") == shipped("phantom")
+    (here / "checkpoints").mkdir()
+    with pytest.raises(MissingInputError, match="Train first"):
+        resolve_checkpoint("phantom")
+    shutil.rmtree(here)
+    shutil.copytree(saved, here)
+    assert not means_shipped("phantom")
+    assert resolve_checkpoint("phantom") == here
 
 
 def test_the_card_says_what_it_is_and_what_it_is_not_for(saved: Path) -> None:

@@ -34,6 +34,7 @@ __all__ = [
     "load_checkpoint",
     "load_model",
     "load_trainer_state",
+    "means_shipped",
     "resolve_checkpoint",
     "run_checkpoints",
     "save_checkpoint",
@@ -41,6 +42,7 @@ __all__ = [
 
 FORMAT_VERSION = 1
 WEIGHTS, CONFIG, TRAINER, CARD = "model.safetensors", "config.json", "trainer.pt", "README.md"
+CHECKPOINTS = "checkpoints"
 SHIPPED = ("phantom",)
 _STEP_NAME = re.compile(r"step-(\d{7,})")
 
@@ -239,10 +241,20 @@ def load_model(path: str | os.PathLike[str], device: str | torch.device = "cpu")
     return load_checkpoint(path).build(device)
 
 
+def means_shipped(path: str | os.PathLike[str]) -> bool:
+    """Whether ``path`` is a shipped checkpoint's name, and no checkpoint or run lies here under it.
+
+    Another folder of that name hides nothing; one that lacks parts of a checkpoint, or a run just begun, does.
+    """
+    return str(path) in SHIPPED and not any(
+        (Path(path) / name).exists() for name in (WEIGHTS, CONFIG, CHECKPOINTS)
+    )
+
+
 def resolve_checkpoint(path: str | os.PathLike[str]) -> Path:
     """The checkpoint directory that ``path`` means (see :func:`load_checkpoint`)."""
     folder = Path(path)
-    if str(path) in SHIPPED and not folder.exists():
+    if means_shipped(path):
         from teramind_model.pretrained import shipped
 
         return shipped(str(path))
@@ -266,7 +278,7 @@ def resolve_checkpoint(path: str | os.PathLike[str]) -> Path:
 
 def run_checkpoints(run: Path) -> list[tuple[int, Path]]:
     """``(step, directory)`` of a run's checkpoints, oldest first. Half-written ones have other names."""
-    folder = run / "checkpoints"
+    folder = run / CHECKPOINTS
     if not folder.is_dir():
         return []
     matches = ((_STEP_NAME.fullmatch(entry.name), entry) for entry in folder.iterdir())
