@@ -149,7 +149,7 @@ def test_what_cannot_be_leaves_nothing(config: GenerateConfig, tmp_path: Path) -
         generate(replace(missing, hands=Hands(devices=(0,))))
 
 
-def test_a_region_called_like_a_file_stays_a_region(
+def test_names_called_like_a_file_stay_names(
     config: GenerateConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -162,7 +162,36 @@ def test_a_region_called_like_a_file_stays_a_region(
         asked = replace(config, edits=("Th*0",), edit_region=text)
         return execute._anywhere(asked, setting, writer).edit_region  # type: ignore[arg-type]
 
+    (tmp_path / "phantom").mkdir()
+    shipped = replace(config, checkpoint="phantom")
+    assert execute._anywhere(shipped, setting, writer).checkpoint == "phantom"  # type: ignore[arg-type]
     assert [region(text) for text in (None, "left", "mask.npy")] == [None, "left", str(tmp_path / "mask.npy")]
+
+
+def test_what_ends_the_following_is_told_at_once_and_raised_at_the_end(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Follower:
+        def __init__(self, *arguments: object) -> None: ...
+
+        def look(self) -> None:
+            raise OSError("disk full")
+
+    monkeypatch.setattr(execute, "_Follower", Follower)
+    monkeypatch.setattr(execute, "_LOOK_S", 0.01)
+    told: list[str] = []
+
+    def wait_for_a_line() -> None:
+        end = time.monotonic() + 30
+        with execute._following(*[None] * 5):  # type: ignore[arg-type]
+            while not any(told) and time.monotonic() < end:
+                time.sleep(0.01)
+                told.append(capsys.readouterr().err)
+
+    with pytest.raises(OSError, match="disk full"):
+        wait_for_a_line()
+    line = "".join(told)
+    assert "progress, preview and comparison stop here" in line and line.endswith("disk full\n")
 
 
 @pytest.mark.gpu

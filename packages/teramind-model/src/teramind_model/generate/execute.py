@@ -20,11 +20,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from teramind_data.console import Advance
+from teramind_data.console import Advance, note
 from teramind_data.errors import InputError
 from teramind_data.geometry import Box
 from teramind_data.store import BrainWriter, open_brain, resume_brain
 from teramind_data.workers import Cluster, Pool, Runner, place, runner
+from teramind_model.checkpoint import means_shipped
 from teramind_model.generate.behind import WriteBehind
 from teramind_model.generate.config import GenerateConfig
 from teramind_model.generate.setting import Setting, prepare
@@ -180,7 +181,7 @@ def _anywhere(config: GenerateConfig, setting: Setting, writer: BrainWriter) -> 
         config,
         atlas=setting.atlas.url,
         out=writer.url,
-        checkpoint=absolute(config.checkpoint),
+        checkpoint=config.checkpoint if means_shipped(config.checkpoint) else absolute(config.checkpoint),
         # A mask's file; a region's name stays one, whatever lies here under it.
         edit_region=absolute(region) if region is not None and region.endswith(".npy") else region,
     )
@@ -243,6 +244,10 @@ def _following(
                 follower.look()
         except BaseException as error:  # noqa: BLE001  raised where the scope ends
             failures.append(error)
+            told = " ".join(str(error).split()) or type(error).__name__
+            note(
+                f"progress, preview and comparison stop here, the units do not; the run fails at its end: {told}"
+            )
 
     failures: list[BaseException] = []
     thread = threading.Thread(target=follow, name="journal", daemon=True)
