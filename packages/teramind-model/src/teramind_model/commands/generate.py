@@ -10,7 +10,8 @@ __all__ = ["register"]
 
 _HELP = """Generate the images of a brain from its genes, with a trained network.
 
-Stopped anywhere, the same command goes on where it was. Run again when complete, it does nothing.
+Stopped anywhere, the same command goes on where it was. Run again when complete, it does nothing. With --overwrite it
+begins anew: leave that out to go on.
 
 Example:
 

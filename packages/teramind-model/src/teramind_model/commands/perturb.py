@@ -12,8 +12,8 @@ __all__ = ["register"]
 _HELP = """What would the network draw from other genes? A brain and its edited twin from the same noise, compared.
 
 Makes OUT/baseline.zarr, OUT/edited.zarr (its images/difference is edited minus baseline), OUT/perturb.png and
-OUT/summary.json. Stopped anywhere, the same command goes on. It is no experiment on tissue: the network knows what goes
-together, not what causes what.
+OUT/summary.json. Stopped anywhere, the same command goes on; with --overwrite it begins anew, so leave that out to go
+on. It is no experiment on tissue: the network knows what goes together, not what causes what.
 
 Example:
 
@@ -54,11 +54,15 @@ def command(
         bool,
         typer.Option("--roi-exact", help="Compute what lies around --roi too, as the whole brain has it."),
     ] = False,
+    tissue_only: Annotated[
+        bool, typer.Option("--tissue-only", help="Leave tiles without tissue in or beside them black.")
+    ] = False,
     sampler: Annotated[str, typer.Option(help="ddim, or dpmpp-2m with fewer steps.")] = "ddim",
     steps: Annotated[int, typer.Option(help="Of the sampler; 15 as in the paper.")] = 15,
     seed: Annotated[int, typer.Option(help="Of the start noise, of both.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     precision: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
+    threads: Annotated[int | None, typer.Option(help="CPU threads; torch's choice by default.")] = None,
     memory: Annotated[
         str, typer.Option(help="What the work may take; more is refused before it begins.")
     ] = "4GiB",
@@ -88,11 +92,13 @@ def command(
         sections=None if sections is None else parse_sections(sections),
         roi=None if roi is None else parse_roi(roi),
         roi_exact=roi_exact,
+        tissue_only=tissue_only,
         edits=tuple(edit),
         edit_region=edit_region,
         run=RunOptions(
             device,
             precision,  # type: ignore[arg-type]
+            threads=threads,
             memory=parse_memory(memory),
             batch=batch,
             overwrite=overwrite,
