@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
 import types
 import typing
@@ -78,7 +79,7 @@ class Journal:
         arrays: Arrays = {}
         tree = json.dumps(pack(value, arrays))
         self.folder.mkdir(parents=True, exist_ok=True)
-        draft = self.folder / f".{name}.{os.getpid()}.partial"
+        draft = self.folder / f".{name}.{os.getpid()}.{secrets.token_hex(4)}.partial"
         with draft.open("wb") as file:
             (np.savez_compressed if compressed else np.savez)(file, **{_TREE: np.array(tree)}, **arrays)
             file.flush()

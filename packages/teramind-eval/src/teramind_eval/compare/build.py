@@ -20,6 +20,7 @@ from teramind_eval.compare.page import Page, column, render
 from teramind_eval.compare.plots import axis_curves, bars
 from teramind_eval.compare.reports import Report, find_reports, read_report
 from teramind_eval.compare.table import MADE, Group, groups, long_rows, wide_rows
+from teramind_eval.report.lock import held
 from teramind_eval.report.output import FIGURES, METRICS, PAGE, TABLE, Kind, state_of, written_whole
 from teramind_eval.report.page import Chart
 
@@ -89,7 +90,7 @@ def write_comparison(request: Request) -> tuple[Path, bool]:
     if state == "current":
         return page, False
     laid = groups(reports, shown, controls=request.controls, baseline=request.baseline)
-    with written_whole(request.out) as draft:
+    with held(request.out), written_whole(request.out) as draft:
         charts = _charts(laid, shown, curves(laid, axes))
         (draft / FIGURES).mkdir()
         for chart in charts:

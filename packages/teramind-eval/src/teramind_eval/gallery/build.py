@@ -19,6 +19,7 @@ from teramind_eval.gallery.places import Shown, chosen_boxes, given_places, sect
 from teramind_eval.gallery.regions import REGIONS
 from teramind_eval.gallery.sheets import Source, region_sheet, whole, zoom_sheet
 from teramind_eval.part import Part
+from teramind_eval.report.lock import held
 from teramind_eval.report.output import Kind, fingerprint, state_of, written_whole
 from teramind_eval.report.pictures import Picture
 
@@ -110,7 +111,7 @@ def write_gallery(request: GalleryRequest) -> tuple[Path, bool]:
     page = request.out / GALLERY.page
     if state_of(request.out, inputs, settings, overwrite=request.overwrite, kind=GALLERY) == "current":
         return page, False
-    with written_whole(request.out) as draft:
+    with held(request.out), written_whole(request.out) as draft:
         with progress(len(opened.shown), "gallery", "sections") as advance:
             listed = []
             for shown in opened.shown:

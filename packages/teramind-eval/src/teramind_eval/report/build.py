@@ -24,6 +24,7 @@ from teramind_eval.metrics.seam_scores import grids_of, seam_scores
 from teramind_eval.metrics.seams import Grid
 from teramind_eval.morphometry.truth import read_truth, truth_path
 from teramind_eval.pairs import Compared, check_comparable, open_store, same_sections, warn_about, warn_of_few
+from teramind_eval.report.lock import held
 from teramind_eval.report.output import (
     FIGURES,
     METRICS,
@@ -87,18 +88,22 @@ def write_report(config: ReportConfig) -> tuple[Path, bool]:
         "patch_px": sizes.patch,
     }
     out = Path(config.out)
-    if state_of(out, inputs, settings, overwrite=config.overwrite) == "current":
+    overwrite = config.overwrite
+    if state_of(out, inputs, settings, overwrite=overwrite) == "current":
         return out / PAGE, False
-    with written_whole(out) as draft:  # first: a place that cannot be written is named before the work
-        journals = out.with_name(f".{out.name}.journal")
-        journal = journals / name_of(inputs, settings)
-        clear(journals, keep=journal.name)
-        pictured = tuple(one for one in stores if not holds_maps_only(one.brain))
-        grids = grids_of(pictured, _made(pictured), Grid(config.seam_px, config.window))
-        task = Task(pictured, sizes, segmenter, truth, inception, config.seed, grids, draws_of(pictured))
-        evidence = gather(config, stores, task, journal, (inputs, settings))
-        write_into(draft, evidence)
-    clear(journals)
+    journals = out.with_name(f".{out.name}.journal")
+    journal = journals / name_of(inputs, settings)
+    with held(out):  # first: a place that cannot be written is named before the work
+        if state_of(out, inputs, settings, overwrite=overwrite) == "current":
+            return out / PAGE, False  # another run had it, and has just finished
+        with written_whole(out) as draft:
+            clear(journals, keep=journal.name)
+            pictured = tuple(one for one in stores if not holds_maps_only(one.brain))
+            grids = grids_of(pictured, _made(pictured), Grid(config.seam_px, config.window))
+            task = Task(pictured, sizes, segmenter, truth, inception, config.seed, grids, draws_of(pictured))
+            evidence = gather(config, stores, task, journal, (inputs, settings))
+            write_into(draft, evidence)
+        clear(journals)
     return out / PAGE, True
 
 

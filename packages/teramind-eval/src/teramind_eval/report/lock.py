@@ -1,0 +1,106 @@
+"""One run an output: a second one is refused, and what a killed one left half written is removed.
+
+The lock is an `flock` on a hidden file beside the output; the system drops it with the process, however that ends, so
+what a killed run left blocks nobody.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import re
+import shutil
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from teramind_data.console import note
+from teramind_data.errors import OutputExistsError, StoreError
+
+#: What file systems answer that cannot lock (network ones, mostly).
+_CANNOT = {errno.EBADF, errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL}
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Hold the right to write `folder` while the block lasts; drafts that killed runs left beside it go first.
+
+    Where the file system has no locks that is noted, and nothing is kept out or removed.
+
+    Raises
+    ------
+    OutputExistsError
+        where another run holds it, saying which.
+    StoreError
+        where nothing can be written there.
+    """
+    file = folder.with_name(f".{folder.name}.lock")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        handle = _locked(file, folder)
+    except OutputExistsError:
+        raise
+    except OSError as error:
+        raise StoreError(
+            "output cannot be written",
+            where=folder,
+            found=error.strerror,
+            remedy="Give another --out, or check permissions",
+        ) from None
+    try:
+        if handle is not None:
+            _sign(handle)
+            remove_stale(folder)
+        yield
+    finally:
+        # Gone before it is free, so that nobody who locks it then takes it for the one that is beside the output.
+        file.unlink(missing_ok=True)
+        if handle is not None:
+            os.close(handle)
+
+
+def remove_stale(folder: Path) -> None:
+    """Remove drafts of `folder` that were never finished; only for who holds it.
+
+    A report that was being replaced is left where nothing took its place.
+    """
+    endings = "partial|old" if folder.exists() else "partial"
+    draft = re.compile(rf"\.{re.escape(folder.name)}\.[a-z0-9_]+\.({endings})")
+    for path in folder.parent.iterdir():
+        if draft.fullmatch(path.name):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _locked(file: Path, folder: Path) -> int | None:
+    """The locked file; None where the file system cannot lock."""
+    while True:
+        handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(handle).st_ino == file.stat().st_ino:
+                return handle
+        except BlockingIOError:
+            holder = os.pread(handle, 200, 0).decode(errors="replace")
+            os.close(handle)
+            raise OutputExistsError(
+                "another run is writing this output",
+                where=folder,
+                found=holder or "another process",
+                remedy="Wait for it, stop it, or give another --out",
+            ) from None
+        except FileNotFoundError:
+            pass  # locked, and gone meanwhile with the run that held it
+        except OSError as error:
+            os.close(handle)
+            if error.errno not in _CANNOT:
+                raise
+            note(f"{folder}: this file system has no locks; see to it yourself that no other run writes here")
+            return None
+        os.close(handle)
+
+
+def _sign(handle: int) -> None:
+    os.truncate(handle, 0)
+    os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
