@@ -201,6 +201,15 @@ def test_scores_of_every_measure_and_region() -> None:
     assert sum(one["area_um2"].value.n for one in by_region.values()) == alone["area_um2"].value.n
 
 
+def test_regions_of_one_name_are_one() -> None:
+    (_, own, grid), (_, real, _) = _scene(5), _scene(6)
+    weights = patch_weights(0, own.patches.keys)
+    by_region = region_scores(own, real, weights, grid.pixel_size_um, {1: "layer", 2: "layer"})
+    assert list(by_region) == ["layer"]
+    # Everything lies in one of the two.
+    assert by_region["layer"] == measure_scores(own, real, weights, grid.pixel_size_um)
+
+
 def test_a_region_without_nuclei_has_no_numbers() -> None:
     own = _scene(5)[1]
     weights = patch_weights(0, own.patches.keys)

@@ -12,7 +12,7 @@ import pytest
 
 from teramind_data.errors import StoreError
 from teramind_data.geometry import Box
-from teramind_data.store import create_brain, open_brain
+from teramind_data.store import Brain, create_brain, open_brain
 from teramind_eval import sections
 from teramind_eval.config import report_config
 from teramind_eval.evaluate import Measured, Raw, Sizes, Task, store_results
@@ -169,6 +169,19 @@ def test_regions_are_those_that_most_of_a_tile_has(
         assert found[name]["DAPI"].ssim.n == len(expected) > 5
         assert found[name]["DAPI"].ssim.mean == pytest.approx(np.mean(expected))
     assert results[0].brain.regions == results[1].sections[0].scores.regions == {}
+
+
+def test_regions_of_one_name_are_pooled(
+    stores: Stores, annotated: Path, measured: Measured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compared = _task(stores, annotated).stores
+    apart = store_results(compared, measured)[1].brain.regions
+    monkeypatch.setattr(Brain, "region_names", {5: "layer", 300: "layer"})
+    together = store_results(compared, measured)[1].brain.regions
+    assert list(together) == ["layer"]
+    one, parts = together["layer"]["DAPI"].ssim, [region["DAPI"].ssim for region in apart.values()]
+    assert one.n == sum(part.n for part in parts)
+    assert one.mean == pytest.approx(sum(part.mean * part.n for part in parts) / one.n)  # type: ignore[operator]
 
 
 def test_nuclei_are_measured_by_region(stores: Stores, annotated: Path, measured: Measured) -> None:

@@ -275,11 +275,11 @@ def _image_scores(measures: Mapping[str, ByStain]) -> dict[str, ImageScores]:
 
 
 def _region_scores(image: ImageSums, real: Part) -> dict[str, dict[str, ImageScores]]:
-    names = real.brain.region_names
-    return {
-        names.get(label, f"region {label}"): _image_scores(measures)
-        for label, measures in sorted(image.regions.items())
-    }
+    pooled: dict[str, ImageSums] = {}  # two labels may have one name
+    for label, measures in sorted(image.regions.items()):
+        name = real.brain.region_names.get(label, f"region {label}")
+        pooled[name] = pooled.get(name, ImageSums()).merge(ImageSums(measures))
+    return {name: _image_scores(sums.measures) for name, sums in pooled.items()}
 
 
 def _merge_matches(mine: Match | None, theirs: Match | None) -> Match | None:

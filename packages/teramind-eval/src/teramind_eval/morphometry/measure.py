@@ -46,7 +46,7 @@ class Morphometry:
         return IntegerDistribution.of(self.patches.values("area_px")[0])
 
     def sample(
-        self, measure: str, region: int | None = None
+        self, measure: str, region: int | tuple[int, ...] | None = None
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]:
         """Values of a measure (in a region) in whole steps of `step_of`, and the rows of their patches."""
         if measure == PER_PATCH:

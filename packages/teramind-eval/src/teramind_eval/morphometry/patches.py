@@ -64,18 +64,18 @@ class Patches:
             {name: np.concatenate([own, other.codes[name]]) for name, own in self.codes.items()},
         )
 
-    def counts(self, region: int | None = None) -> tuple[Integers, Codes]:
-        """Nuclei in each tissue patch (of a region), and the patches' rows."""
-        chosen = self.tissue if region is None else self.tissue & (self.region == region)
+    def counts(self, region: int | tuple[int, ...] | None = None) -> tuple[Integers, Codes]:
+        """Nuclei in each tissue patch (of a region, or of several), and the patches' rows."""
+        chosen = self.tissue if region is None else self.tissue & np.isin(self.region, region)
         rows = np.flatnonzero(chosen).astype(np.int32)
         return np.bincount(self.patch, minlength=len(self.keys))[rows], rows
 
-    def values(self, measure: str, region: int | None = None) -> tuple[Integers, Codes]:
-        """A measure of all nuclei (of a region) in its steps, and the rows of their patches."""
+    def values(self, measure: str, region: int | tuple[int, ...] | None = None) -> tuple[Integers, Codes]:
+        """A measure of all nuclei (of a region, or of several) in its steps, and the rows of their patches."""
         codes = self.codes[measure]
         chosen = codes != _NONE
         if region is not None:
-            chosen &= self.nucleus_region == region
+            chosen &= np.isin(self.nucleus_region, region)
         return codes[chosen].astype(np.int64), self.patch[chosen]
 
 

@@ -20,7 +20,7 @@ def measure_scores(
     real: Morphometry | None,
     weights: Weights,
     pixel_size_um: float,
-    region: int | None = None,
+    region: int | tuple[int, ...] | None = None,
 ) -> dict[str, MeasureScores]:
     """Scores of all measures, by name, of a section, a region or a brain.
 
@@ -29,7 +29,7 @@ def measure_scores(
         real: of the real brain, cut into the same patches; None for the real one itself.
         weights: `(p, replicates)` of those patches, see `bootstrap.patch_weights`.
         pixel_size_um: edge of a pixel.
-        region: nuclei in it, and patches that are mostly in it; None for all.
+        region: nuclei in it (in any of several), and patches that are mostly in it; None for all.
     """
     out = {}
     for name in MEASURES:
@@ -46,12 +46,15 @@ def region_scores(
     pixel_size_um: float,
     names: Mapping[int, str],
 ) -> dict[str, dict[str, MeasureScores]]:
-    """`measure_scores` by region, those that the real brain has here; by number where one has no name."""
-    found = (real or own).regions()
-    return {
-        names.get(value, str(value)): measure_scores(own, real, weights, pixel_size_um, value)
-        for value in found
-    }
+    """`measure_scores` by region, those that the real brain has here; by number where one has no name.
+
+    Regions of one name are one.
+    """
+    found: dict[str, tuple[int, ...]] = {}
+    for value in (real or own).regions():
+        name = names.get(value, str(value))
+        found[name] = (*found.get(name, ()), value)
+    return {name: measure_scores(own, real, weights, pixel_size_um, values) for name, values in found.items()}
 
 
 def _scores(own: Sample, real: Sample | None, weights: Weights, step: float) -> MeasureScores:
