@@ -21,13 +21,14 @@ from teramind_data.store.layout import ImageLayout
 from teramind_eval.drawing import marks
 from teramind_eval.drawing.colour import Heat, colouring, lights_stretch, scale
 from teramind_eval.drawing.planes import fitting, parse_box, read_place
+from teramind_eval.drawing.stores import open_parts
 from teramind_eval.part import Part
 from teramind_eval.report.pictures import composite
 from teramind_eval.video import encode
 from teramind_eval.video.build import VideoRequest, write_video
 from teramind_eval.video.frames import Layout, frames
 from tests.eval.conftest import Stores
-from tests.eval.drawn import CANVAS, draw_section, spec_of, write_generated
+from tests.eval.drawn import CANVAS, PIXEL_UM, draw_section, spec_of, write_generated
 
 imageio_ffmpeg = pytest.importorskip("imageio_ffmpeg")
 
@@ -248,6 +249,12 @@ def test_stores_that_do_not_lie_on_one_canvas_are_named(stores: Stores, tmp_path
     other = write_generated(tmp_path / "wide.zarr", [image, image], canvas=(256, 272))
     with pytest.raises(InputError, match=r"canvas.*wide\.zarr"):
         write_video(VideoRequest(str(stores.good), tmp_path / "film.gif", beside=str(other)))
+    images, size = [draw_section(11).image] * 2, PIXEL_UM
+    coarse = write_generated(tmp_path / "coarse.zarr", images, pixel_size_um=size * 1.001)
+    with pytest.raises(InputError, match=r"pixel size.*coarse\.zarr"):
+        open_parts([str(stores.good), str(coarse)])
+    rounded = write_generated(tmp_path / "rounded.zarr", images, pixel_size_um=size * (1 + 1e-9))
+    assert len(open_parts([str(stores.good), str(rounded)])) == 2
     sections = (Section(0, "x", 0.0), Section(1, "y", 1.0))
     strange = write_generated(tmp_path / "strange.zarr", [draw_section(11).image] * 2, sections=sections)
     with pytest.raises(InputError, match=r"no section in common.*strange\.zarr"):

@@ -12,11 +12,8 @@ import numpy.typing as npt
 from teramind_data.errors import InputError, StoreError
 from teramind_data.geometry import BIN_PX, Box, tiles
 from teramind_eval.metrics.distribution import FEW
-from teramind_eval.part import Part
+from teramind_eval.part import Part, same_pixel_size
 from teramind_eval.results import Role, StoreResult
-
-#: Pixel sizes that differ by less (relative) are the same number written differently.
-_PIXEL_TOLERANCE = 1e-6
 
 
 @dataclass(frozen=True)
@@ -67,7 +64,7 @@ def check_comparable(real: Part, other: Compared) -> Compared:
             remedy="Generate images from it with `teramind-model generate --atlas`, and compare those",
         )
     remedy = f"Give the store that --real {real.url} was generated from, or generate it again from that atlas"
-    if abs(real.pixel_size_um - brain.pixel_size_um) > _PIXEL_TOLERANCE * real.pixel_size_um:
+    if not same_pixel_size(real.pixel_size_um, brain.pixel_size_um):
         raise InputError(
             f"pixel size of {other.label} differs from the real brain's",
             where=brain.url,

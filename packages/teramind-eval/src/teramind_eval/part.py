@@ -20,6 +20,14 @@ if TYPE_CHECKING:
 #: Image of a store of several draws: each pixel's standard deviation over them (`teramind-model generate --seeds`).
 SPREAD = "morphology_sd"
 
+#: Pixel sizes that differ by less (relative) are the same number written differently.
+_PIXEL_TOLERANCE = 1e-6
+
+
+def same_pixel_size(mine: float, theirs: float) -> bool:
+    """Whether two pixel sizes are the same number, as far as files keep it."""
+    return abs(mine - theirs) <= _PIXEL_TOLERANCE * mine
+
 
 class Part:
     """Some sections of a brain as if they were all: section 0 is the first of `chosen`.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from teramind_data.console import note
 from teramind_data.errors import InputError
-from teramind_eval.part import Part
+from teramind_eval.part import Part, same_pixel_size
 
 if TYPE_CHECKING:
     from teramind_data.store import Brain
@@ -28,11 +28,12 @@ def open_parts(stores: Sequence[str], *, incomplete: bool = False) -> list[Part]
     brains = [open_brain(url, incomplete=incomplete) for url in stores]
     first = brains[0]
     for other in brains[1:]:
-        for what, mine, theirs in (
-            ("canvas (height, width) px", first.canvas, other.canvas),
-            ("pixel size, um", first.pixel_size_um, other.pixel_size_um),
+        sizes = first.pixel_size_um, other.pixel_size_um
+        for what, mine, theirs, same in (
+            ("canvas (height, width) px", first.canvas, other.canvas, first.canvas == other.canvas),
+            ("pixel size, um", *sizes, same_pixel_size(*sizes)),
         ):
-            if mine != theirs:
+            if not same:
                 raise InputError(f"{what} of the store beside differs", other.url, mine, theirs)
     names = [section.name for section in first.sections if all(_has(other, section.name) for other in brains)]
     if not names:
