@@ -57,6 +57,19 @@ def test_no_line_through_a_point() -> None:
     assert Line.through(Scatter.of(rows).pair(0, 1)) is None
 
 
+def test_rounding_is_no_slope_and_no_correlation() -> None:
+    near = np.array([0.1, np.nextafter(0.1, 1), 0.1, 0.1])
+    rows = np.stack([near, np.array([1.0, 5.0, 2.0, 3.0])], axis=1)
+    scatter = Scatter.of(rows)
+    assert scatter.pair(0, 1).m2_x > 0
+    assert Line.through(scatter.pair(0, 1)) is None
+    assert math.isnan(scatter.correlation(0, 1))
+    flat = Line.through(scatter.pair(1, 0))
+    assert flat is not None
+    assert flat.slope == pytest.approx(0)
+    assert math.isnan(flat.correlation)
+
+
 def test_streamed_products_are_those_of_the_whole() -> None:
     rows = pairs(90, 1)
     merged = Scatter().merge(Scatter.of(rows[:20])).merge(Scatter.of(rows[:0])).merge(Scatter.of(rows[20:]))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from teramind_eval.metrics.accumulate import CoMoments, Moments
+from teramind_eval.metrics.accumulate import ROUNDING, CoMoments, Moments, varies
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -79,7 +79,7 @@ class Scatter:
     def difference_correlation(self, x: int, y: int, other: int) -> float:
         """Pearson's of variable `x` minus variable `y` with another; nan where either does not vary."""
         spread = self.difference(x, y).m2
-        if self.n < 3 or not self._varies(other) or spread <= _NOTHING * self.n:
+        if self.n < 3 or not self._varies(other) or spread <= ROUNDING * self.n:
             return math.nan
         product = self.products[x, other] - self.products[y, other]
         return float(product / math.sqrt(spread * self.products[other, other]))
@@ -90,8 +90,4 @@ class Scatter:
         return own if math.isnan(shared) else own * math.sqrt(max(0.0, 1 - shared * shared))
 
     def _varies(self, x: int) -> bool:
-        return float(self.products[x, x]) > _NOTHING * self.n * max(1.0, float(self.mean[x]) ** 2)
-
-
-_NOTHING = 1e-18
-"""Variance, relative to the square of the mean, that is rounding."""
+        return varies(self.n, float(self.mean[x]), float(self.products[x, x]))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from teramind_eval.metrics.accumulate import CoMoments
+from teramind_eval.metrics.accumulate import CoMoments, varies
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -28,16 +28,16 @@ class Line:
     @classmethod
     def through(cls, moments: CoMoments) -> Line | None:
         """The line through streamed pairs; None for fewer than three pairs or a constant x."""
-        if moments.n < 3 or moments.m2_x <= 0:
+        if moments.n < 3 or not varies(moments.n, moments.mean_x, moments.m2_x):
             return None
         slope = moments.c_xy / moments.m2_x
         residual = max(moments.m2_y - slope * moments.c_xy, 0.0)
-        spread = math.sqrt(moments.m2_x * moments.m2_y)
+        told = varies(moments.n, moments.mean_y, moments.m2_y)
         return cls(
             n=moments.n,
             slope=slope,
             intercept=moments.mean_y - slope * moments.mean_x,
-            correlation=moments.c_xy / spread if spread > 0 else math.nan,
+            correlation=moments.c_xy / math.sqrt(moments.m2_x * moments.m2_y) if told else math.nan,
             residual_sd=math.sqrt(residual / (moments.n - 2)),
             mean_x=moments.mean_x,
             m2_x=moments.m2_x,

@@ -45,6 +45,15 @@ class Moments:
         return math.sqrt(self.m2 / (self.n - 1)) if self.n > 1 else math.nan
 
 
+#: Variance, relative to the square of the mean (or to 1 where that is less), that is rounding.
+ROUNDING = 1e-18
+
+
+def varies(n: int, mean: float, m2: float) -> bool:
+    """Whether `n` numbers of this mean and summed squared deviation differ by more than rounding."""
+    return m2 > ROUNDING * n * max(1.0, mean * mean)
+
+
 @dataclass(frozen=True, slots=True)
 class CoMoments:
     """Means, squared deviations and their product for a stream of pairs (x, y): all that a regression needs."""
