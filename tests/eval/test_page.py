@@ -68,6 +68,25 @@ def test_the_page_fits(browser: Chromium, page: str, width: int, scheme: str) ->
     assert background > 600 if scheme == "light" else background < 150
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_table_that_goes_on_is_shaded_at_its_side(browser: Chromium, page: str, scheme: str) -> None:
+    load(browser, page, 390, scheme)
+    at = "document.querySelector('#summary .scroll')"
+    browser.evaluate(f"{at}.scrollIntoView({{block: 'start', behavior: 'instant'}})")
+    assert browser.evaluate(f"{at}.scrollWidth > {at}.clientWidth + 40")
+    box: dict[str, float] = browser.evaluate(f"{at}.getBoundingClientRect().toJSON()")
+    rows, right = slice(max(0, int(box["top"])) + 60, 800), int(box["right"])
+
+    def shade() -> float:
+        """How far the outermost pixels are from the panel's colour just outside."""
+        picture = browser.picture()[rows].astype(int)
+        return float(np.median(np.abs(picture[:, right - 2] - picture[:, right + 4]).mean(axis=-1)))
+
+    assert shade() > 15
+    browser.evaluate(f"{at}.scrollLeft = 10000")
+    assert shade() < 3
+
+
 def test_the_slider_shows_one_store_and_the_other(browser: Chromium, page: str) -> None:
     load(browser, page, 1280, "light")
     assert browser.evaluate("document.querySelectorAll('.slider').length") == 9
