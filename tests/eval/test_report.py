@@ -205,7 +205,8 @@ def test_page_stands_alone(report: Path) -> None:
 
 def test_page_says_what_matters(report: Path) -> None:
     page = (report / "report.html").read_text()
-    assert "beats shuffled and noisy in PSNR, SSIM and centroid F1" in page
+    # The noisy control's nuclei are found nearly as well.
+    assert "does not clearly beat shuffled and noisy in centroid F1. It wins in PSNR and SSIM." in page
     assert "Trained 5,000 steps of 8 crops on P.zarr, 2.0 h on cpu." in page
     assert "Trained 60 steps of 8 crops on A.zarr, 80 s on cpu." in page
     assert "Generated with 15 DDIM steps, seed 3." in page
