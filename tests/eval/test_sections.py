@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from teramind_data.errors import StoreError
+from teramind_data.errors import InputError, StoreError
 from teramind_data.geometry import Box
 from teramind_data.store import Brain, create_brain, open_brain
 from teramind_eval import sections
@@ -26,8 +26,9 @@ from teramind_eval.metrics.distribution import (
     tile_keys,
 )
 from teramind_eval.metrics.image import ms_ssim, psnr, ssim
+from teramind_eval.metrics.seams import Grid
 from teramind_eval.morphometry.watershed import Watershed
-from teramind_eval.pairs import open_store, regions_of_tiles
+from teramind_eval.pairs import open_store, regions_of_tiles, same_place, warn_about
 from teramind_eval.report import build
 from teramind_eval.report.charts import curve_charts
 from teramind_eval.report.likeness_charts import likeness_charts
@@ -36,7 +37,7 @@ from teramind_eval.sections import measure_brains
 from teramind_eval.walk import Walk, Workers
 from tests.eval import likeness_fakes
 from tests.eval.conftest import Stores, blank_plots
-from tests.eval.drawn import CANVAS, draw_section, spec_of, write_real
+from tests.eval.drawn import CANVAS, draw_section, spec_of, write_generated, write_real
 from tests.eval.likeness_fakes import FakeWeights
 
 TILE = 32
@@ -182,6 +183,38 @@ def test_regions_of_one_name_are_pooled(
     one, parts = together["layer"]["DAPI"].ssim, [region["DAPI"].ssim for region in apart.values()]
     assert one.n == sum(part.n for part in parts)
     assert one.mean == pytest.approx(sum(part.mean * part.n for part in parts) / one.n)  # type: ignore[operator]
+
+
+def test_a_part_of_the_canvas_is_scored_as_if_there_were_nothing_else(
+    stores: Stores, annotated: Path, tmp_path: Path
+) -> None:
+    images = np.stack([open_brain(str(stores.good)).read("morphology", section) for section in (0, 1)])
+    images[:, :, :, :80], images[:, :, 210:] = 0, 0
+    provenance = {"request": {"region": [0, 210, 80, 256]}}
+    roi = write_generated(tmp_path / "R.zarr", list(images), provenance=provenance)
+    whole = _task(stores, annotated, inception=None).stores
+    compared = same_place((*whole, open_store(str(roi), "roi", "generated")))
+    grids = {one.label: Grid(64, None) for one in compared}
+    task = Task(compared, Sizes(TILE, 64), Watershed(), stores.truth, grids=grids)
+    measured = measure_brains(task)
+    ours, inside = measured.by_store["generated"], measured.by_store["roi"]
+    # The other one's pixels outside make no difference to anything, though it has them.
+    for one, other in zip(ours, inside, strict=True):
+        assert _all(one) == _all(other)
+    for section, raw in enumerate(inside):
+        boxes = [box for box in _tissue(section) if box.y1 <= 210 and box.x0 >= 80]
+        assert raw.image.measures["psnr"]["DAPI"].n == len(boxes) > 5
+        assert raw.morphometry.patches.keys[raw.morphometry.patches.tissue][:, 1:].max(axis=0)[0] <= 128
+    f1 = store_results(compared, measured)[-1].brain.nuclei.against_truth
+    assert f1 is not None
+    assert f1.f1 > 0.9
+    warnings = warn_about(compared[0].brain, compared[1:])
+    assert any("wholly inside are scored" in one for one in warnings)
+    elsewhere = write_generated(
+        tmp_path / "E.zarr", list(images), provenance={"request": {"region": [210, 256, 0, 256]}}
+    )
+    with pytest.raises(InputError, match=r"other was generated in another part of the canvas.*E\.zarr"):
+        same_place((*compared, open_store(str(elsewhere), "other", "generated")))
 
 
 def test_nuclei_are_measured_by_region(stores: Stores, annotated: Path, measured: Measured) -> None:

@@ -149,7 +149,7 @@ def measure_section(task: Task, section: int, extractor: Extractor | None) -> tu
     stores, sizes, segmenter = task.stores, task.sizes, task.nuclei
     real = stores[0].brain
     name = real.sections[section].name
-    truth = read_truth(task.truth, name, real.canvas) if task.truth is not None else None
+    truth = None if task.truth is None else read_truth(task.truth, name, real.canvas).inside(real.inside)
     likeness = measure_tiles(stores, section, sizes.tile, extractor, task.seed, task.draws)
     features = {label: one.features for label, one in likeness.items()}
     far = distances(features, stores)
@@ -194,14 +194,26 @@ def _seams(task: Task, store: Compared, section: int) -> SectionSeams | None:
 def section_nuclei(
     brain: Part, section: int, segmenter: Segmenter, blocks: Sequence[Box] | None = None
 ) -> Nuclei:
-    """Nuclei in the DAPI of one section, looked for in `blocks` (default: everywhere)."""
+    """Nuclei in the DAPI of one section's part compared, looked for in `blocks` (default: everywhere)."""
     return find_nuclei(
-        lambda box: read_stain(brain, section, box, NUCLEAR_STAIN),
+        lambda box: _outside_black(read_stain(brain, section, box, NUCLEAR_STAIN), box, brain.inside),
         brain.canvas,
         brain.pixel_size_um,
         segmenter,
         blocks,
     )
+
+
+def _outside_black(pixels: npt.NDArray[np.uint8], box: Box, inside: Box) -> npt.NDArray[np.uint8]:
+    """As a store is that was generated in a part only, so that nuclei are cut alike in all."""
+    common = box.intersect(inside)
+    if inside.contains(box):
+        return pixels
+    out = np.zeros_like(pixels)
+    if common is not None:
+        here = common.shift(-box.y0, -box.x0).slices
+        out[here] = pixels[here]
+    return out
 
 
 def distances(features: Features, stores: Sequence[Compared]) -> dict[str, dict[str, Distribution]]:

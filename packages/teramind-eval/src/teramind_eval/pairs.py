@@ -126,6 +126,41 @@ def same_sections(stores: Sequence[Compared]) -> tuple[Compared, ...]:
     return tuple(replace(one, brain=one.brain.named(names)) for one in stores)
 
 
+def same_place(stores: Sequence[Compared]) -> tuple[Compared, ...]:
+    """All stores cut to the part of the canvas in which all images were generated (`generate --roi`).
+
+    Raises
+    ------
+    InputError
+        where the stores have no such part in common.
+    """
+    inside = stores[0].brain.inside
+    for one in stores[1:]:
+        region = _region_of(one.brain) if "morphology" in one.brain.images else None
+        common = inside if region is None else inside.intersect(region)
+        if common is None:
+            raise InputError(
+                f"{one.label} was generated in another part of the canvas",
+                where=one.brain.url,
+                expected=f"some of {inside}",
+                found=region,
+                remedy="Compare it in a report of its own",
+            )
+        inside = common
+    return tuple(replace(one, brain=one.brain.within(inside)) for one in stores)
+
+
+def _region_of(brain: Part) -> Box | None:
+    """Where a store was generated, as `teramind-model generate` records it; None if unknown."""
+    request = brain.provenance.get("request")
+    region = request.get("region") if isinstance(request, dict) else None
+    if not (
+        isinstance(region, list | tuple) and len(region) == 4 and all(isinstance(n, int) for n in region)
+    ):
+        return None  # of another program, which means something else by the word
+    return Box(*region).clip(brain.canvas)
+
+
 def _names(store: Compared) -> list[str]:
     names = [section.name for section in store.brain.sections]
     twice = [name for name in names if names.count(name) > 1]
@@ -151,7 +186,7 @@ def _some(names: Sequence[str], most: int = 5) -> str:
 def tissue_boxes(brain: Part, section: int, box: Box, size: int) -> list[Box]:
     """Tiles of `size` px that hold molecules of the real atlas; `box` starts on the tile grid and lies in the canvas.
 
-    Tiles cut at the canvas's rim to less than half are left out.
+    Tiles cut at the canvas's rim to less than half, and those not wholly in the part compared, are left out.
     """
     y, x, _ = brain.molecules.read(section, box)
     columns = -(-box.width // size)
@@ -161,14 +196,15 @@ def tissue_boxes(brain: Part, section: int, box: Box, size: int) -> list[Box]:
     return [
         tile
         for tile, count in zip(tiles(box, size), counts, strict=True)
-        if count and min(tile.shape) * 2 >= size
+        if count and min(tile.shape) * 2 >= size and brain.inside.contains(tile)
     ]
 
 
 def tissue_blocks(brain: Part, section: int, size: int) -> list[Box]:
-    """Blocks of `size` px of a section that hold any molecule, row-major."""
+    """Blocks of `size` px of a section that hold any molecule, row-major, but those outside the part compared."""
     canvas = Box(0, brain.canvas[0], 0, brain.canvas[1])
-    return [block for block in tiles(canvas, size) if len(brain.molecules.read(section, block)[0])]
+    blocks = [block for block in tiles(canvas, size) if block.intersect(brain.inside) is not None]
+    return [block for block in blocks if len(brain.molecules.read(section, block)[0])]
 
 
 def regions_of_tiles(brain: Part, section: int, boxes: Sequence[Box]) -> npt.NDArray[np.uint16]:
@@ -257,14 +293,13 @@ def _panel_warning(real: Part, other: Compared) -> list[str]:
 
 
 def _region_warning(real: Part, other: Compared) -> list[str]:
-    request = other.brain.provenance.get("request")
-    region = request.get("region") if isinstance(request, dict) else None
-    if region is None or list(region) == [0, real.canvas[0], 0, real.canvas[1]]:
+    region = _region_of(other.brain)
+    if region is None or region == Box(0, real.canvas[0], 0, real.canvas[1]):
         return []
     return [
         f"{other.label} was generated in a part of the canvas only (y0, y1, x0, x1 = "
-        f"{', '.join(map(str, region))} px); "
-        "the rest is empty and counts against it."
+        f"{region.y0}, {region.y1}, {region.x0}, {region.x1} px): of all stores only tiles and patches that lie "
+        "wholly inside are scored, and nuclei inside."
     ]
 
 

@@ -38,16 +38,22 @@ class Part:
         stains: those compared, in the order compared; default: all, as the store has them.
         sections: those sections, `index` counting from 0.
         molecules: theirs.
+        inside: the part of the canvas that is compared; default: all of it.
     """
 
     def __init__(
-        self, brain: Brain, chosen: Sequence[int] | None = None, stains: Sequence[str] | None = None
+        self,
+        brain: Brain,
+        chosen: Sequence[int] | None = None,
+        stains: Sequence[str] | None = None,
+        inside: Box | None = None,
     ) -> None:
         self.brain = brain
         self.chosen = tuple(range(brain.n_sections) if chosen is None else chosen)
         self.sections = tuple(replace(brain.sections[own], index=i) for i, own in enumerate(self.chosen))
         self.url, self.kind, self.complete = brain.url, brain.kind, brain.complete
         self.canvas, self.pixel_size_um = brain.canvas, brain.pixel_size_um
+        self.inside = Box(0, brain.canvas[0], 0, brain.canvas[1]) if inside is None else inside
         self.stains = brain.stains if stains is None else tuple(stains)
         self._channels = [brain.stains.index(stain) for stain in self.stains]
         self.panel, self.images = brain.panel, brain.images
@@ -57,11 +63,15 @@ class Part:
     def named(self, names: Sequence[str]) -> Part:
         """The part that has the sections of these names, in this order; all must be there."""
         own = {section.name: index for section, index in zip(self.sections, self.chosen, strict=True)}
-        return Part(self.brain, [own[name] for name in names], self.stains)
+        return Part(self.brain, [own[name] for name in names], self.stains, self.inside)
 
     def stained(self, names: Sequence[str]) -> Part:
         """The part that has these stains, in this order; all must be there."""
-        return Part(self.brain, self.chosen, names)
+        return Part(self.brain, self.chosen, names, self.inside)
+
+    def within(self, inside: Box) -> Part:
+        """The part of which this part of the canvas is compared."""
+        return Part(self.brain, self.chosen, self.stains, inside)
 
     def read(self, name: str, section: int, box: Box | None = None, *, level: int = 0) -> npt.NDArray[Any]:
         """Pixels of one section of an image, as `teramind_data.store.Brain.read` gives them."""

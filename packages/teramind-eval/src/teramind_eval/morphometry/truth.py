@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from teramind_data.errors import InputError, MissingInputError
+from teramind_data.geometry import Box
 
 _COLUMNS = ("y", "x", "radius_px")
 
@@ -21,6 +22,12 @@ class TruthCells:
 
     centroids: npt.NDArray[np.float64]
     radius_px: npt.NDArray[np.float64]
+
+    def inside(self, box: Box) -> TruthCells:
+        """Those whose centroids lie in a part of the canvas."""
+        low, high = np.array([box.y0, box.x0]) - 0.5, np.array([box.y1, box.x1]) - 0.5
+        held = np.all((self.centroids >= low) & (self.centroids < high), axis=1)
+        return TruthCells(self.centroids[held], self.radius_px[held])
 
 
 def truth_path(folder: Path, section: str) -> Path:

@@ -23,7 +23,15 @@ from teramind_eval.metrics.inception_weights import WeightsFile, find_weights
 from teramind_eval.metrics.seam_scores import grids_of, seam_scores
 from teramind_eval.metrics.seams import Grid
 from teramind_eval.morphometry.truth import read_truth, truth_path
-from teramind_eval.pairs import Compared, check_comparable, open_store, same_sections, warn_about, warn_of_few
+from teramind_eval.pairs import (
+    Compared,
+    check_comparable,
+    open_store,
+    same_place,
+    same_sections,
+    warn_about,
+    warn_of_few,
+)
 from teramind_eval.report.lock import held
 from teramind_eval.report.output import (
     FIGURES,
@@ -126,7 +134,8 @@ def open_stores(config: ReportConfig) -> tuple[Compared, ...]:
         )
     check_pictured(others)
     check_named_apart((real, *others))
-    return same_sections((real, *(check_comparable(real.brain, one) for one in others)))
+    comparable = [check_comparable(real.brain, one) for one in others]
+    return same_place(same_sections((real, *comparable)))
 
 
 def check_pictured(stores: Sequence[Compared]) -> None:

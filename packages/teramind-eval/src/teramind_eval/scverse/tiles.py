@@ -15,7 +15,14 @@ import numpy.typing as npt
 
 from teramind_data.geometry import BIN_PX, Box, tiles
 from teramind_eval.metrics.image import MS_SMALLEST, WINDOW, score_tiles
-from teramind_eval.pairs import Compared, check_comparable, open_store, same_sections, tissue_boxes
+from teramind_eval.pairs import (
+    Compared,
+    check_comparable,
+    open_store,
+    same_place,
+    same_sections,
+    tissue_boxes,
+)
 from teramind_eval.report.saved import SavedMetrics, SavedStore
 from teramind_eval.results import TOGETHER
 from teramind_eval.scverse.sections import described
@@ -30,11 +37,11 @@ _BLOCK_PX = 2048
 
 
 def open_pair(metrics: SavedMetrics, store: SavedStore, url: str) -> tuple[Compared, Compared]:
-    """The report's real store and the one to score, at `url`, cut to the same sections and checked as for a report."""
+    """The report's real store and the one to score, at `url`, cut to what both have and checked as for a report."""
     real = next(one for one in metrics.stores if one.role == "real")
     pair = open_store(real.url, real.label, "real"), open_store(url, store.label, "generated")
     check_comparable(pair[0].brain, pair[1])
-    first, second = same_sections(pair)
+    first, second = same_place(same_sections(pair))
     return first, second
 
 
