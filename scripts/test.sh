@@ -14,5 +14,5 @@ check mypy
 check lint-imports
 # Two cores are shared by torch and the tests' own processes: one thread each is the faster and the steadier way.
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
-# A file stays with one process, for its fixtures.
-check python -m pytest --numprocesses "${TEST_PROCESSES:-2}" --dist loadfile "$@"
+# A file stays with one process, for its fixtures. One process more than cores: many tests wait for others of theirs.
+check python -m pytest --numprocesses "${TEST_PROCESSES:-3}" --dist loadfile --durations 30 "$@"

@@ -77,7 +77,7 @@ def test_one_table_of_all_experiments_with_what_is_missing(tmp_path: Path) -> No
     ]
     assert (rows[1]["samples"], rows[1]["inherited_samples"]) == ("80", "24000")
     text = (tmp_path / "table.md").read_text()
-    assert "Not measured yet: supp-m/tera-mind@phantom, supp-m/patch-dm." in text
+    assert "Not measured yet: supp-m/tera-mind, supp-m/patch-dm." in text
     assert budget.note in text
     assert (tmp_path / "table.png").stat().st_size > 10_000
     assert (tmp_path / "pictures.png").stat().st_size > 10_000
