@@ -21,7 +21,7 @@ ifeq ($(VENV),.venv)
 	@PATH="$(subst $(abspath $(VENV))/bin:,,$(PATH))" scripts/setup.sh
 endif
 
-demo: setup ## raw phantom sections to a report in ./demo (4 minutes; run again, it skips what is done)
+demo: setup ## raw phantom sections to a report in ./demo (4 to 8 minutes; run again, it skips what is done)
 	@scripts/demo.sh
 
 test: setup ## all checks and tests (25 minutes on two cores)
