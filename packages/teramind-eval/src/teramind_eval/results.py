@@ -260,6 +260,13 @@ class Results:
         """The stores that play a role, in the order given."""
         return tuple(one for one in self.stores if one.role == role)
 
+    def seam(self, label: str, across: Literal["tiles", "windows"]) -> SeamScores | None:
+        """The whole brain's seam index of a store, all stains together."""
+        for one in self.seams:
+            if (one.store, one.across, one.section, one.stain) == (label, across, None, TOGETHER):
+                return one
+        return None
+
     def to_json(self) -> str:
         """`metrics.json`."""
         return json.dumps(asdict(self), indent=1, allow_nan=False) + "\n"

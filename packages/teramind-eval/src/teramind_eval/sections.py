@@ -12,12 +12,11 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
-from teramind_data.errors import StoreError
 from teramind_data.workers import runner
 from teramind_eval.evaluate import Features, Measured, Opens, Raw, Task, distances, measure_section
 from teramind_eval.journal import Journal
 from teramind_eval.metrics.distribution import Extractor, FeatureSums
-from teramind_eval.walk import HERE, Walk
+from teramind_eval.walk import HERE, Walk, gone
 
 
 def measure_brains(task: Task, walk: Walk = HERE) -> Measured:
@@ -115,25 +114,16 @@ class _Keeper:
         """All sums, once all sections are done."""
         self.fold()
         if self._with_features and self._folded < len(self.sections):
-            raise _gone(self.journal, self._folded)
+            raise gone(self.journal, self._folded)
         found: dict[str, list[Raw]] = {one.label: [] for one in self.task.stores}
         for index in self.sections:
             raws: dict[str, Raw] | None = self.journal.read(_section(index), dict[str, Raw])
             if raws is None:
-                raise _gone(self.journal, index)
+                raise gone(self.journal, index)
             for label, raw in raws.items():
                 found[label].append(raw)
         far = distances(self._features, self.task.stores)
         return Measured({label: tuple(raws) for label, raws in found.items()}, far)
-
-
-def _gone(journal: Journal, index: int) -> StoreError:
-    return StoreError(
-        "a measured section has gone",
-        where=journal.folder,
-        found=f"no {index}",
-        remedy="Give the same command again: it measures that section anew",
-    )
 
 
 def _section(index: int) -> str:

@@ -84,8 +84,18 @@ def walk_sections(
     for section in range(sections):
         found: V | None = kept.journal.read(kept.name_of(section), kind)
         if found is None:
-            raise StoreError("a measured section has gone", where=walk.folder, found=f"no {section}")
+            raise gone(kept.journal, section)
         yield found
+
+
+def gone(journal: Journal, section: int) -> StoreError:
+    """The error of a section whose value is not kept any more."""
+    return StoreError(
+        "a measured section has gone",
+        where=journal.folder,
+        found=f"no {section}",
+        remedy="Give the same command again: it measures that section anew",
+    )
 
 
 @dataclass(frozen=True)

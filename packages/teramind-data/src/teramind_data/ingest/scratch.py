@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import shutil
@@ -14,6 +13,7 @@ from pathlib import Path
 
 from teramind_data.errors import OutputExistsError
 from teramind_data.store import Location
+from teramind_data.store.lock import lock_file
 
 
 @contextmanager
@@ -68,24 +68,12 @@ _LOCK = "lock"
 
 def _lock(folder: Path, out: str) -> int:
     """Take the folder's lock; the system drops it with the process, however that ends."""
-    while True:
-        folder.mkdir(exist_ok=True)
-        try:
-            handle = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
-        except FileNotFoundError:  # another run, at its end, removed the folder
-            continue
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.fstat(handle).st_ino == (folder / _LOCK).stat().st_ino:
-                return handle
-        except BlockingIOError:
-            os.close(handle)
-            raise OutputExistsError(
-                "another run is writing this output",
-                where=out,
-                found=f"{folder} in use",
-                remedy="Wait for it, or choose another name",
-            ) from None
-        except FileNotFoundError:
-            pass  # locked, but removed meanwhile
-        os.close(handle)
+    handle = lock_file(folder / _LOCK, permissions=0o600)
+    if handle is None:
+        raise OutputExistsError(
+            "another run is writing this output",
+            where=out,
+            found=f"{folder} in use",
+            remedy="Wait for it, or choose another name",
+        )
+    return handle

@@ -1,4 +1,4 @@
-"""One writer at a time: a lock on a folder that the system drops with the process, however that ends."""
+"""One writer at a time: locks on a folder or a file that the system drops with the process, however that ends."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from pathlib import Path
 
 from teramind_data.errors import OutputExistsError
 
-__all__ = ["locked_folder"]
+__all__ = ["CANNOT_LOCK", "lock_file", "locked_folder"]
 
-#: What filesystems answer that cannot lock a folder (network ones, mostly).
-_CANNOT = {errno.EBADF, errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL}
+#: What filesystems answer that cannot lock (network ones, mostly).
+CANNOT_LOCK = {errno.EBADF, errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL}
 
 
 @contextmanager
@@ -33,10 +33,47 @@ def locked_folder(folder: Path, what: str) -> Iterator[None]:
                 f"another run is {what}", where=folder, remedy="Wait for it, or stop it first"
             ) from None
         except OSError as error:
-            if error.errno not in _CANNOT:
+            if error.errno not in CANNOT_LOCK:
                 raise
         if not folder.exists() or folder.stat().st_ino != os.fstat(handle).st_ino:
             raise OutputExistsError(f"another run was just {what}", where=folder, remedy="Run again")
         yield
     finally:
+        os.close(handle)
+
+
+def lock_file(file: Path, mode: int = fcntl.LOCK_EX | fcntl.LOCK_NB, permissions: int = 0o666) -> int | None:
+    """Lock the file of this name, made with its folder where it is not there.
+
+    Who holds it may remove it, and its folder, before letting go: one that was removed meanwhile is made anew.
+
+    Args:
+        file: what is locked.
+        mode: of ``flock``.
+        permissions: of a file that is made.
+
+    Returns:
+        The open file, to be closed; None where another process holds it.
+
+    Raises:
+        OSError: where nothing can be written there, or the filesystem has no locks (:data:`CANNOT_LOCK`).
+    """
+    while True:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            handle = os.open(file, os.O_RDWR | os.O_CREAT, permissions)
+        except FileNotFoundError:  # the folder went, with the run that held it
+            continue
+        try:
+            fcntl.flock(handle, mode)
+            if os.fstat(handle).st_ino == file.stat().st_ino:
+                return handle
+        except BlockingIOError:
+            os.close(handle)
+            return None
+        except FileNotFoundError:
+            pass  # locked, and gone meanwhile
+        except BaseException:
+            os.close(handle)
+            raise
         os.close(handle)

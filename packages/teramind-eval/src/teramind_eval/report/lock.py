@@ -6,8 +6,6 @@ what a killed run left blocks nobody.
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import os
 import re
 import shutil
@@ -17,10 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from teramind_data.console import note
-from teramind_data.errors import OutputExistsError, StoreError
-
-#: What file systems answer that cannot lock (network ones, mostly).
-_CANNOT = {errno.EBADF, errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL}
+from teramind_data.errors import OutputExistsError
+from teramind_data.store.lock import CANNOT_LOCK, lock_file
+from teramind_eval.report.output import unwritable
 
 
 @contextmanager
@@ -38,17 +35,11 @@ def held(folder: Path) -> Iterator[None]:
     """
     file = folder.with_name(f".{folder.name}.lock")
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
         handle = _locked(file, folder)
-    except OutputExistsError:
+    except OutputExistsError:  # is an OSError, too
         raise
     except OSError as error:
-        raise StoreError(
-            "output cannot be written",
-            where=folder,
-            found=error.strerror,
-            remedy="Give another --out, or check permissions",
-        ) from None
+        raise unwritable(folder, error) from None
     try:
         if handle is not None:
             _sign(handle)
@@ -75,30 +66,29 @@ def remove_stale(folder: Path) -> None:
 
 def _locked(file: Path, folder: Path) -> int | None:
     """The locked file; None where the file system cannot lock."""
-    while True:
-        handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.fstat(handle).st_ino == file.stat().st_ino:
-                return handle
-        except BlockingIOError:
-            holder = os.pread(handle, 200, 0).decode(errors="replace")
-            os.close(handle)
-            raise OutputExistsError(
-                "another run is writing this output",
-                where=folder,
-                found=holder or "another process",
-                remedy="Wait for it, stop it, or give another --out",
-            ) from None
-        except FileNotFoundError:
-            pass  # locked, and gone meanwhile with the run that held it
-        except OSError as error:
-            os.close(handle)
-            if error.errno not in _CANNOT:
-                raise
-            note(f"{folder}: this file system has no locks; see to it yourself that no other run writes here")
-            return None
-        os.close(handle)
+    try:
+        handle = lock_file(file)
+    except OSError as error:
+        if error.errno not in CANNOT_LOCK:
+            raise
+        note(f"{folder}: this file system has no locks; see to it yourself that no other run writes here")
+        return None
+    if handle is None:
+        raise OutputExistsError(
+            "another run is writing this output",
+            where=folder,
+            found=_holder(file) or "another process",
+            remedy="Wait for it, stop it, or give another --out",
+        )
+    return handle
+
+
+def _holder(file: Path) -> str:
+    """What the run that holds a file wrote into it; nothing where it has gone meanwhile."""
+    try:
+        return file.read_bytes().decode(errors="replace")
+    except FileNotFoundError:
+        return ""
 
 
 def _sign(handle: int) -> None:

@@ -111,6 +111,16 @@ def state_of(
     return "other"
 
 
+def unwritable(folder: Path, error: OSError) -> StoreError:
+    """The error of an output that the system does not let us write."""
+    return StoreError(
+        "output cannot be written",
+        where=folder,
+        found=error.strerror,
+        remedy="Give another --out, or check permissions",
+    )
+
+
 @contextmanager
 def written_whole(folder: Path) -> Iterator[Path]:
     """A temporary folder beside `folder` that takes its name when the block ends well, and vanishes otherwise.
@@ -124,12 +134,7 @@ def written_whole(folder: Path) -> Iterator[Path]:
         folder.parent.mkdir(parents=True, exist_ok=True)
         draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".partial", dir=folder.parent))
     except OSError as error:
-        raise StoreError(
-            "output cannot be written",
-            where=folder,
-            found=error.strerror,
-            remedy="Give another --out, or check permissions",
-        ) from None
+        raise unwritable(folder, error) from None
     try:
         yield draft
         draft.chmod(0o755)

@@ -186,7 +186,7 @@ def summary(results: Results, stains: Sequence[str], patch_px: int) -> tuple[Row
 
 def _seams(results: Results) -> Iterator[tuple[_Measure, dict[str, Statistic | None]]]:
     """Seam indices, which are kept beside the scores since they depend on how a store was put together."""
-    notes = {
+    notes: dict[Literal["tiles", "windows"], tuple[str, str]] = {
         "tiles": ("Seam index, tiles", "change across the borders of tiles over change elsewhere"),
         "windows": (
             "Seam index, windows",
@@ -194,14 +194,14 @@ def _seams(results: Results) -> Iterator[tuple[_Measure, dict[str, Statistic | N
         ),
     }
     for across, (title, note) in notes.items():
+        found = {one.label: results.seam(one.label, across) for one in results.stores}
         values = {
-            one.store: Statistic(one.index, None, one.n)
-            for one in results.seams
-            if one.across == across and one.section is None and one.stain == TOGETHER
+            label: None if seam is None else Statistic(seam.index, None, seam.n)
+            for label, seam in found.items()
         }
-        if any(value.mean is not None for value in values.values()):
+        if any(value is not None and value.mean is not None for value in values.values()):
             measure = _Measure(title, note, "near", lambda _: None, 2)
-            yield measure, {one.label: values.get(one.label) for one in results.stores}
+            yield measure, values
 
 
 def _cell(

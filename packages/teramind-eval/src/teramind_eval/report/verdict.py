@@ -95,16 +95,14 @@ def _far_from_real(results: Results, run: StoreResult) -> Iterator[str]:
         own, true = value(run.brain), value(real.brain)
         if own is not None and true and abs(own - true) > _FAR * true:
             yield f"{title} {own:.3g} for {true:.3g}"
-    own, true = _seams(results, run), _seams(results, real)
+    own, true = _tile_seams(results, run), _tile_seams(results, real)
     if own is not None and true is not None and own > _FAR_SEAMS * true:
         yield f"seams of tiles show, index {own:.3g} for {true:.3g}"
 
 
-def _seams(results: Results, store: StoreResult) -> float | None:
-    for one in results.seams:
-        if (one.store, one.across, one.section, one.stain) == (store.label, "tiles", None, TOGETHER):
-            return one.index
-    return None
+def _tile_seams(results: Results, store: StoreResult) -> float | None:
+    found = results.seam(store.label, "tiles")
+    return None if found is None else found.index
 
 
 def _listed(words: Sequence[str]) -> str:

@@ -8,7 +8,6 @@ there keeps a second run out, and no part knows whether it is the last.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import json
 import os
@@ -22,13 +21,12 @@ from typing import Protocol
 
 from teramind_data.errors import OutputExistsError
 from teramind_data.store import Location
+from teramind_data.store.lock import CANNOT_LOCK, lock_file
 from teramind_model.generate.parts import Part
 
 __all__ = ["Hold", "hold_output"]
 
 _ALL, _BEGIN = "all", "begin"
-#: What filesystems answer that cannot lock (network ones, mostly).
-_CANNOT = {errno.EBADF, errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL}
 _COMPLETING = "completes the store"
 _GLANCE_S = 0.2
 
@@ -69,7 +67,7 @@ def hold_output(out: str, part: Part | None, say: Say) -> Iterator[Hold]:
     try:
         lock.take(say)
     except OSError as error:
-        if error.errno not in _CANNOT:
+        if error.errno not in CANNOT_LOCK:
             raise
         say(f"{out}: this filesystem has no locks; see to it yourself that no other run writes here")
         lock.leave()
@@ -175,27 +173,11 @@ class _Lock:
 
     def _lock(self, name: str, mode: int) -> bool:
         """Lock a file of the folder, made where it is not there; whether that was possible at once."""
-        file = self.folder / name
-        while True:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            try:
-                handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
-            except FileNotFoundError:  # the folder went, with the run that held it
-                continue
-            try:
-                fcntl.flock(handle, mode)
-                if os.fstat(handle).st_ino == file.stat().st_ino:
-                    self.handles[name] = handle
-                    return True
-            except BlockingIOError:
-                os.close(handle)
-                return False
-            except FileNotFoundError:
-                pass  # locked, and gone from the folder meanwhile
-            except BaseException:
-                os.close(handle)
-                raise
-            os.close(handle)
+        handle = lock_file(self.folder / name, mode)
+        if handle is None:
+            return False
+        self.handles[name] = handle
+        return True
 
     def _sign(self, name: str, what: str) -> None:
         """Write into a file whose lock is held who holds it."""
