@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -10,6 +11,7 @@ import typer
 from teramind_model.commands.simulating import Simulated, simulate_plan
 
 if TYPE_CHECKING:
+    from teramind_model.generate.beside import Beside
     from teramind_model.generate.config import GenerateConfig
     from teramind_model.generate.plan import Plan
 
@@ -22,6 +24,7 @@ The options are those of generate. What does not fit is refused, with the number
 Example:
 
     teramind-model plan --atlas C.zarr --checkpoint RUN --tissue-only --memory 60GiB
+    teramind-model plan --atlas C.zarr --checkpoint RUN --beside G.zarr
     teramind-model plan --simulate --tissue-only --memory 64GiB --steps 3 --restarts 3
 """
 
@@ -68,6 +71,10 @@ def command(
     out: Annotated[
         str | None, typer.Option(help="New folder to keep the simulation's stores in; else they are removed.")
     ] = None,
+    beside: Annotated[
+        str | None,
+        typer.Option(help="Store generated with the same options: what its run took, beside the plan."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Everything as JSON; sizes in bytes.")] = False,
 ) -> None:
     """Plan and print."""
@@ -98,6 +105,8 @@ def command(
         run=run,
     )
     only_simulated = {"--canvas": canvas, "--restarts": restarts, "--out": out}
+    if simulate and beside is not None:
+        raise InputError("--beside and --simulate exclude each other", remedy="Give one of them")
     if simulate:
         simulate_plan(config, Simulated(canvas, 3 if restarts is None else restarts, out), as_json, _size)
     elif alone := [name for name, value in only_simulated.items() if value is not None]:
@@ -105,13 +114,16 @@ def command(
     elif not (atlas and checkpoint):
         raise InputError("nothing to plan for", remedy="Pass --atlas and --checkpoint, or --simulate")
     else:
-        _print_plan(config, device_tflops, as_json)
+        _print_plan(config, device_tflops, beside, as_json)
 
 
-def _print_plan(config: GenerateConfig, device_tflops: float | None, as_json: bool) -> None:
+def _print_plan(
+    config: GenerateConfig, device_tflops: float | None, beside: str | None, as_json: bool
+) -> None:
     import torch
 
     from teramind_data.store import open_brain
+    from teramind_model.generate.beside import taken_by
     from teramind_model.generate.plan import make_plan, measured_seconds
     from teramind_model.generate.source import load_source, pick_device
 
@@ -120,16 +132,19 @@ def _print_plan(config: GenerateConfig, device_tflops: float | None, as_json: bo
     # Another device than this one is planned for: no weights need go anywhere.
     where = "cpu" if device_tflops is not None else pick_device(config.run.device)
     source = load_source(config.checkpoint, where)
-    plan = make_plan(config, source, open_brain(config.atlas))
+    atlas = open_brain(config.atlas)
+    took = None if beside is None else taken_by(beside, config, source, atlas)
+    plan = make_plan(config, source, atlas)
     if device_tflops is None:
         seconds, pace = measured_seconds(plan, config, source)
         time: dict[str, Any] = {"seconds": seconds, "device": where, "batch_seconds": vars(pace)}
     else:
         time = {"seconds": plan.seconds_at(device_tflops), "device_tflops": device_tflops}
     if as_json:
-        typer.echo(json.dumps({**plan.to_dict(), "time": time}, indent=1))
+        told = {} if took is None else {"beside": asdict(took)}
+        typer.echo(json.dumps({**plan.to_dict(), "time": time, **told}, indent=1))
         return
-    for label, text in _lines(plan, time):
+    for label, text in _lines(plan, time) + ([] if took is None else _beside(plan, took)):
         typer.echo(f"{label:<10}{text}")
 
 
@@ -166,6 +181,35 @@ def _lines(plan: Plan, time: dict[str, Any]) -> list[tuple[str, str]]:
         ("work", f"{plan.flop:.3g} FLOP"),
         ("time", f"{_duration(time['seconds'])} on one device ({where}), reading and writing beside it"),
     ]
+
+
+def _beside(plan: Plan, took: Beside) -> list[tuple[str, str]]:
+    """What a run took, in the order of the plan."""
+    counts, taken = plan.counts, took.taken
+    said = taken.resident_peak - taken.resident_before
+    memory = (
+        f"{_size(said)} more than before the units, {_size(taken.resident_peak)} with libraries and weights"
+    )
+    if taken.device_peak:
+        memory = f"{_size(taken.device_peak)} on the device, weights included; beside it {memory}"
+    left = counts.shards_written - took.shards_written
+    told = [
+        ("taken", f"{took.tile_steps:,} of {counts.decoded:,} tile-steps planned"),
+        (
+            "",
+            f"{took.bins_read:,} of {counts.bins_read:,} gene bins, {took.shards_written:,} of "
+            f"{counts.shards_written:,} shards",
+        ),
+        ("", memory if taken.resident_peak else "memory: this system does not tell"),
+        (
+            "",
+            f"{_duration(taken.seconds)} of work on {took.device} with {took.threads} threads, reading and writing "
+            f"with it; {_duration(taken.cpu_seconds)} of the CPU",
+        ),
+    ]
+    if left:
+        told.append(("", f"{left:,} shards were made by processes that were stopped and are not counted"))
+    return told
 
 
 def _size(size: int) -> str:

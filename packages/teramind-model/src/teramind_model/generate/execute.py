@@ -28,6 +28,7 @@ from teramind_data.workers import Cluster, Pool, Runner, place, runner
 from teramind_model.checkpoint import means_shipped
 from teramind_model.generate.behind import WriteBehind
 from teramind_model.generate.config import GenerateConfig
+from teramind_model.generate.meter import metered
 from teramind_model.generate.setting import Setting, prepare
 from teramind_model.generate.source import pick_device
 from teramind_model.generate.strips import Done, Strips
@@ -46,7 +47,8 @@ def make_units(writer: BrainWriter, strips: Strips, todo: Iterable[Unit], advanc
     """Make what of some units is not written yet, and write it beside: one unit's end while the next is begun."""
     done = Done()
     pending = writer.pending("morphology")
-    with WriteBehind() as behind:
+    device = next(strips.source.model.parameters()).device
+    with metered(done.taken, device), WriteBehind() as behind:
         for unit in todo:
             if shards := strips.shards(pending, unit):
                 strips.run(writer, behind, unit, shards, done, advance)

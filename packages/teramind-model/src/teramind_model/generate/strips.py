@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 
@@ -20,6 +20,7 @@ from teramind_model.diffusion.steps import Step
 from teramind_model.generate.behind import WriteBehind
 from teramind_model.generate.counting import Counts, count_unit
 from teramind_model.generate.draws import write_shard
+from teramind_model.generate.meter import Taken
 from teramind_model.generate.rows import StoreRows
 from teramind_model.generate.sampling import autocast
 from teramind_model.generate.source import Source
@@ -39,7 +40,7 @@ Band = tuple[int, NDArray[np.uint8]]
 
 @dataclass
 class Done:
-    """What a run read, asked of the network, and wrote."""
+    """What a run read, asked of the network, and wrote, and what that took."""
 
     bins_read: int = 0
     tile_steps: int = 0
@@ -47,6 +48,7 @@ class Done:
     patches_encoded: int = 0
     gene_patches: int = 0
     idle_places: int = 0
+    taken: Taken = field(default_factory=Taken)
 
     def add(self, other: Done) -> None:
         """Count what another did, too."""
@@ -56,6 +58,7 @@ class Done:
         self.patches_encoded += other.patches_encoded
         self.gene_patches += other.gene_patches
         self.idle_places += other.idle_places
+        self.taken.add(other.taken)
 
 
 @dataclass(frozen=True)
