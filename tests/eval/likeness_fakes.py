@@ -39,5 +39,5 @@ class FakeWeights:
     sha256: str = "f" * 64
     published: bool = False
 
-    def open(self) -> Means:
+    def open(self, device: str) -> Means:
         return Means()

@@ -153,3 +153,20 @@ def test_a_store_that_holds_the_spread_of_two_draws_has_their_psnr(
         assert found.measures["psnr"][stain].n == floor.image[stain].psnr_db.n
         assert found.measures["psnr"][stain].mean == pytest.approx(floor.image[stain].psnr_db.mean, abs=0.01)
         assert found.measures["ssim"][stain].n == 0
+
+
+def test_a_pass_on_a_device_has_the_same_numbers(evidence: Evidence) -> None:
+    from teramind_eval.likeness import measure_tiles
+    from teramind_eval.metrics.image_on_device import DeviceScorer
+
+    stores, draws = evidence.stores[:3], [one.label for one in evidence.stores[1:3]]
+    expected = measure_tiles(stores, 0, TILE, draws=draws)
+    found = measure_tiles(stores, 0, TILE, draws=draws, score=DeviceScorer("cpu"))
+    for one in stores[1:]:
+        for part in ("image", "between"):
+            a, b = (getattr(sums[one.label], part).measures for sums in (expected, found))
+            assert a.keys() == b.keys()
+            for measure, by_stain in a.items():
+                for stain, moments in by_stain.items():
+                    assert b[measure][stain].n == moments.n
+                    assert b[measure][stain].mean == pytest.approx(moments.mean, rel=1e-9)

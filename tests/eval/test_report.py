@@ -530,6 +530,12 @@ def test_a_store_made_from_another_atlas_is_warned_about(stores: Stores, tmp_pat
         assert len(found) == warned
 
 
+def test_a_device_that_is_not_there_is_refused_before_any_work(stores: Stores, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no such device here.*found cuda:7"):
+        write_report(config(stores, tmp_path / "out", device="cuda:7"))
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_real_store_without_nuclear_stain_is_refused(stores: Stores, tmp_path: Path) -> None:
     drawn = [draw_section(11)]
     sections = (Section(0, "s0", 0.0),)

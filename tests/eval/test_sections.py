@@ -290,11 +290,11 @@ def _stop_at(monkeypatch: pytest.MonkeyPatch, section: int) -> list[int]:
     asked: list[int] = []
     plain = sections.measure_section
 
-    def measure(task: Task, index: int, extractor: Any) -> Any:
+    def measure(task: Task, index: int, extractor: Any, score: Any) -> Any:
         asked.append(index)
         if index == section:
             raise _Stopped
-        return plain(task, index, extractor)
+        return plain(task, index, extractor, score)
 
     monkeypatch.setattr(sections, "measure_section", measure)
     return asked

@@ -84,7 +84,8 @@ class ReportConfig(BaseModel):
     `generated` are runs by label, the first the one that the report is about; a single store is called `generated`.
     `inception` names a file of weights, or "cache"; without it FID, sFID and KID are not measured.
     `tile_px` and `patch_px` None mean 256 and 1024 px, less on a small canvas. `seam_px` and `window` are the tiles and
-    the sections of a window of stores that do not say in what pieces they were made.
+    the sections of a window of stores that do not say in what pieces they were made. `device` is where tiles are
+    scored: auto, cpu, cuda or cuda:N.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -102,6 +103,7 @@ class ReportConfig(BaseModel):
     nuclei: NucleiConfig = NucleiConfig()
     inception: str | None = None
     inception_sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$")
+    device: str = "auto"
     workers: int = Field(1, ge=1)
     scheduler: str | None = None
     incomplete: bool = False
@@ -138,12 +140,12 @@ class ReportConfig(BaseModel):
         return self
 
     def measured(self) -> dict[str, Any]:
-        """The settings that decide the numbers and pictures: all but where to write and whether to replace."""
+        """The settings that decide the numbers and pictures: all but where, by whom, and whether to replace."""
         inputs = {"real", "generated", "controls", "truth", "inception", "inception_sha256"}
-        return self.model_dump(exclude=inputs | {"out", "overwrite", "workers", "scheduler"})
+        return self.model_dump(exclude=inputs | {"out", "overwrite", "device", "workers", "scheduler"})
 
     def run_on(self) -> Workers:
-        """Where sections are measured; the numbers are the same everywhere."""
+        """Who measures sections; the numbers are the same everywhere."""
         from teramind_eval.walk import Workers
 
         return Workers(self.workers, self.scheduler)

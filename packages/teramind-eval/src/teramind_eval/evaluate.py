@@ -18,6 +18,8 @@ from teramind_data.geometry import Box, tiles
 from teramind_eval.floor import Between
 from teramind_eval.likeness import ByStain, ImageSums, measure_tiles
 from teramind_eval.metrics.distribution import Distribution, Extractor, FeatureSums, Reference
+from teramind_eval.metrics.image import score_tiles
+from teramind_eval.metrics.image_on_device import Scorer
 from teramind_eval.metrics.seams import Grid, SectionSeams, section_seams
 from teramind_eval.morphometry.annotation import region_names, regions_of_nuclei, regions_of_patches
 from teramind_eval.morphometry.bootstrap import patch_weights
@@ -67,8 +69,8 @@ class Sizes:
 class Opens(Protocol):
     """Something small that can be sent to a worker and opened there."""
 
-    def open(self) -> Extractor:
-        """What makes features of tiles."""
+    def open(self, device: str) -> Extractor:
+        """What makes features of tiles on a device."""
         ...
 
     def __hash__(self) -> int:
@@ -89,6 +91,7 @@ class Task:
         seed: decides which tiles KID draws.
         grids: by label, how stores were put together; seams are measured of these.
         draws: labels of stores that differ in their seed alone, see `floor.draws_of`.
+        device: where tiles are scored and features made, as `metrics.image_on_device.pick_device` takes it.
     """
 
     stores: tuple[Compared, ...]
@@ -99,6 +102,7 @@ class Task:
     seed: int = 0
     grids: Mapping[str, Grid] = field(default_factory=dict)
     draws: tuple[str, ...] = ()
+    device: str = "cpu"
 
 
 @dataclass(frozen=True)
@@ -144,13 +148,15 @@ class Measured:
         return replace(total, distribution=self.distribution.get(label, {}))
 
 
-def measure_section(task: Task, section: int, extractor: Extractor | None) -> tuple[dict[str, Raw], Features]:
+def measure_section(
+    task: Task, section: int, extractor: Extractor | None, score: Scorer = score_tiles
+) -> tuple[dict[str, Raw], Features]:
     """Sums of one section of every store by label, and of the features of its tiles."""
     stores, sizes, segmenter = task.stores, task.sizes, task.nuclei
     real = stores[0].brain
     name = real.sections[section].name
     truth = None if task.truth is None else read_truth(task.truth, name, real.canvas).inside(real.inside)
-    likeness = measure_tiles(stores, section, sizes.tile, extractor, task.seed, task.draws)
+    likeness = measure_tiles(stores, section, sizes.tile, extractor, task.seed, task.draws, score)
     features = {label: one.features for label, one in likeness.items()}
     far = distances(features, stores)
     canvas = Box(0, real.canvas[0], 0, real.canvas[1])

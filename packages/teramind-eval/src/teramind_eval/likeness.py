@@ -17,6 +17,7 @@ from teramind_data.geometry import Box, tiles
 from teramind_eval.metrics.accumulate import Moments
 from teramind_eval.metrics.distribution import Extractor, FeatureSums, Gathered, tile_keys
 from teramind_eval.metrics.image import WINDOW, TileScores, score_tiles, spread_scores
+from teramind_eval.metrics.image_on_device import Scorer
 from teramind_eval.pairs import Compared, regions_of_tiles, tissue_boxes
 from teramind_eval.part import SPREAD
 from teramind_eval.results import TOGETHER
@@ -100,6 +101,7 @@ def measure_tiles(
     extractor: Extractor | None = None,
     seed: int = 0,
     draws: Sequence[str] = (),
+    score: Scorer = score_tiles,
 ) -> dict[str, Likeness]:
     """Likeness of one section of every store, by label; the first store is the real one and has no image scores.
 
@@ -111,6 +113,7 @@ def measure_tiles(
         seed: with section and place decides which tiles KID draws.
         draws: labels of stores that differ in their seed alone; each is also scored beside the first of them. A single
             one holds the spread of its own draws.
+        score: scores tiles.
     """
     real = stores[0].brain
     names = (*real.stains, TOGETHER)
@@ -129,7 +132,7 @@ def measure_tiles(
         for one in stores:
             pixels = reference if one is stores[0] else _read(one.brain, section, block)
             if one is not stores[0]:
-                scores = score_tiles(reference, pixels, local)
+                scores = score(reference, pixels, local)
                 images[one.label] = images[one.label].merge(ImageSums.of(scores, names, regions))
             if one.label in draws[:1]:
                 first = pixels
@@ -137,7 +140,7 @@ def measure_tiles(
                     scores = spread_scores(np.asarray(one.brain.read(SPREAD, section, block)), local)
                     between[one.label] = between[one.label].merge(ImageSums.of(scores, names, regions))
             if one.label in draws[1:]:
-                scores = score_tiles(first, pixels, local)
+                scores = score(first, pixels, local)
                 between[one.label] = between[one.label].merge(ImageSums.of(scores, names, regions))
             if extractor is not None:
                 for name, coloured in groupings(pixels, real.stains).items():

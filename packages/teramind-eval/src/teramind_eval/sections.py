@@ -16,6 +16,7 @@ from teramind_data.workers import runner
 from teramind_eval.evaluate import Features, Measured, Opens, Raw, Task, distances, measure_section
 from teramind_eval.journal import Journal
 from teramind_eval.metrics.distribution import Extractor, FeatureSums
+from teramind_eval.metrics.image_on_device import pick_device, scorer
 from teramind_eval.walk import HERE, Walk, gone
 
 
@@ -52,9 +53,9 @@ class _Measure:
     journal: Journal
 
     def __call__(self, section: int) -> None:
-        inception = self.task.inception
-        extractor = None if inception is None else _opened(inception)
-        raws, features = measure_section(self.task, section, extractor)
+        inception, device = self.task.inception, _device_here(self.task.device)
+        extractor = None if inception is None else _opened(inception, device)
+        raws, features = measure_section(self.task, section, extractor, scorer(device))
         if extractor is not None:
             self.journal.write(_features(section), features)
         # Last: this file says that the section is done.
@@ -62,8 +63,14 @@ class _Measure:
 
 
 @lru_cache(maxsize=1)
-def _opened(inception: Opens) -> Extractor:
-    return inception.open()
+def _device_here(asked: str) -> str:
+    """Looking for a GPU takes as long as importing torch does."""
+    return pick_device(asked)
+
+
+@lru_cache(maxsize=1)
+def _opened(inception: Opens, device: str) -> Extractor:
+    return inception.open(device)
 
 
 class _Keeper:

@@ -69,6 +69,13 @@ def register(app: typer.Typer) -> None:
             Optional[str],  # noqa: UP045
             typer.Option(help="Accept weights of this SHA-256 too, besides published ones.", metavar="HASH"),
         ] = None,
+        device: Annotated[
+            str,
+            typer.Option(
+                help="Where tiles are scored: auto (a GPU where there is one), cpu, cuda or cuda:N; Cellpose chooses "
+                "for itself."
+            ),
+        ] = "auto",
         workers: Annotated[
             int, typer.Option(help="Processes that measure sections side by side.", min=1)
         ] = 1,
@@ -110,6 +117,7 @@ def register(app: typer.Typer) -> None:
             inception_sha256=inception_sha256,
             nuclei={"segmenter": segmenter, "cellpose_model": cellpose_model, "nucleus_um": nucleus_um},
             seed=seed,
+            device=device,
             workers=workers,
             scheduler=scheduler,
             incomplete=incomplete,

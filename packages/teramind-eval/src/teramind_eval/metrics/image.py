@@ -40,8 +40,9 @@ MS_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 #: Least edge in pixels of a tile whose coarsest scale holds one window.
 MS_SMALLEST = WINDOW << (len(MS_WEIGHTS) - 1)
 
-_C1 = (0.01 * DATA_RANGE) ** 2
-_C2 = (0.03 * DATA_RANGE) ** 2
+#: Constants of SSIM (Wang et al. 2004, after equation 13).
+C1 = (0.01 * DATA_RANGE) ** 2
+C2 = (0.03 * DATA_RANGE) ** 2
 
 FloatArray = npt.NDArray[np.float64]
 Windows = Literal["inside", "reflected"]
@@ -62,7 +63,7 @@ class TileScores:
 def psnr(reference: npt.ArrayLike, image: npt.ArrayLike) -> float:
     """Peak signal-to-noise ratio in dB of two equally shaped arrays, data range 255."""
     difference = np.asarray(reference, dtype=np.float64) - np.asarray(image, dtype=np.float64)
-    return float(_psnr_of_mse(np.mean(np.square(difference))))
+    return float(psnr_of_mse(np.mean(np.square(difference))))
 
 
 def ssim(reference: npt.ArrayLike, image: npt.ArrayLike, windows: Windows = "inside") -> FloatArray:
@@ -121,7 +122,7 @@ def score_tiles(
         window = (slice(None), slice(tile.y0, tile.y1), slice(tile.x0, tile.x1))
         x, y = _floats(reference[window]), _floats(image[window])
         error = np.square(x - y).mean(axis=(1, 2))
-        noise[index] = _psnr_of_mse([*error, error.mean()])
+        noise[index] = psnr_of_mse([*error, error.mean()])
         if min(tile.shape) < MS_SMALLEST:
             likeness[index, :channels] = _means(*_maps(x, y, "inside"))[0]
         else:
@@ -141,7 +142,7 @@ def spread_scores(sd: npt.NDArray[np.floating], tiles: Sequence[Box]) -> TileSco
     for index, tile in enumerate(tiles):
         window = (slice(None), slice(tile.y0, tile.y1), slice(tile.x0, tile.x1))
         error = 2 * np.square(_floats(sd[window])).mean(axis=(1, 2))
-        noise[index] = _psnr_of_mse([*error, error.mean()])
+        noise[index] = psnr_of_mse([*error, error.mean()])
     return TileScores(noise, unknown, unknown)
 
 
@@ -149,7 +150,8 @@ def _floats(values: npt.ArrayLike) -> FloatArray:
     return np.asarray(values, dtype=np.float64)
 
 
-def _psnr_of_mse(error: npt.ArrayLike) -> FloatArray:
+def psnr_of_mse(error: npt.ArrayLike) -> FloatArray:
+    """PSNR in dB of mean square errors, no more than `PSNR_CEILING_DB`."""
     mse = np.asarray(error, dtype=np.float64)
     with np.errstate(divide="ignore"):
         value = 10.0 * np.log10(DATA_RANGE**2 / mse)
@@ -169,14 +171,15 @@ def _maps(x: FloatArray, y: FloatArray, windows: Windows) -> tuple[FloatArray, F
     mean_x, mean_y, squares, products = _blur(np.stack([x, y, x * x + y * y, x * y]), windows)
     means = mean_x * mean_y
     squared = mean_x * mean_x + mean_y * mean_y
-    contrast = (2 * (products - means) + _C2) / (squares - squared + _C2)
-    similarity = contrast * (2 * means + _C1) / (squared + _C1)
+    contrast = (2 * (products - means) + C2) / (squares - squared + C2)
+    similarity = contrast * (2 * means + C1) / (squared + C1)
     if windows == "reflected":
         contrast = contrast[..., RIM:-RIM, RIM:-RIM]
     return similarity, contrast
 
 
-def _gaussian() -> FloatArray:
+def gaussian() -> FloatArray:
+    """Weights of a window along one axis, `(WINDOW,)`."""
     offsets = np.arange(-RIM, RIM + 1, dtype=np.float64)
     weights = np.exp(-0.5 * np.square(offsets / SIGMA))
     return weights / weights.sum()
@@ -189,7 +192,7 @@ def _blur(values: FloatArray, windows: Windows) -> FloatArray:
     """
     from scipy.ndimage import correlate1d
 
-    weights = _gaussian()
+    weights = gaussian()
     # scipy's "mirror" is what others call reflection: the edge pixel itself is not repeated.
     along = correlate1d(values, weights, axis=-1, mode="mirror")
     if windows == "inside":

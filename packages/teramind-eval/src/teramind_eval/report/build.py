@@ -19,6 +19,7 @@ from teramind_eval.floor import Between, draws_of, noise_floor
 from teramind_eval.genes.scores import brain_scores, write_genes
 from teramind_eval.genes.statistics import GeneStatistics, gene_statistics
 from teramind_eval.journal import clear
+from teramind_eval.metrics.image_on_device import pick_device
 from teramind_eval.metrics.inception_weights import WeightsFile, find_weights
 from teramind_eval.metrics.seam_scores import grids_of, seam_scores
 from teramind_eval.metrics.seams import Grid
@@ -84,6 +85,8 @@ def write_report(config: ReportConfig) -> tuple[Path, bool]:
     truth = check_truth(config, stores[0])
     sizes = Sizes.for_canvas(stores[0].brain.canvas, config.tile_px, config.patch_px)
     check_sizes(sizes, stores[0])
+    if config.device != "auto" and config.scheduler is None:
+        pick_device(config.device)  # of dask's workers only they know
     inception = None
     if config.inception is not None:
         inception = find_weights(config.inception, config.inception_sha256)
@@ -108,7 +111,10 @@ def write_report(config: ReportConfig) -> tuple[Path, bool]:
             clear(journals, keep=journal.name)
             pictured = tuple(one for one in stores if not holds_maps_only(one.brain))
             grids = grids_of(pictured, _made(pictured), Grid(config.seam_px, config.window))
-            task = Task(pictured, sizes, segmenter, truth, inception, config.seed, grids, draws_of(pictured))
+            draws = draws_of(pictured)
+            task = Task(
+                pictured, sizes, segmenter, truth, inception, config.seed, grids, draws, config.device
+            )
             evidence = gather(config, stores, task, journal, (inputs, settings))
             write_into(draft, evidence)
         clear(journals)
