@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from teramind_data.errors import InputError
-from teramind_data.store import Brain, store_state
+from teramind_data.errors import InputError, OutputExistsError
+from teramind_data.store import Brain, Location, lease, store_state
 from teramind_model.generate import GenerateConfig, RunOptions, generate
+from teramind_model.generate.lock import hold_output
 from teramind_model.generate.parts import Hands, Part
 from tests.model.tiny import tiny_atlas, tiny_source
 from tests.s3 import objects
@@ -37,7 +39,7 @@ def test_generated_on_s3_as_locally(bucket: str, tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore")
 def test_parts_on_s3(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No locks: the first part begins the store and others wait for it; the command without --units completes it."""
+    """The first part begins the store and others wait for it; the command without --units completes it."""
     from teramind_model.generate import run
 
     monkeypatch.setattr(run, "_GLANCE_S", 0.05)
@@ -68,3 +70,53 @@ def test_parts_on_s3(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     local = made(None, str(tmp_path / "local.zarr"))
     for z in range(local.n_sections):
         np.testing.assert_array_equal(remote.read("morphology", z), local.read("morphology", z))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_who_may_write_on_s3(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "BEAT_S", 0.2)
+    monkeypatch.setattr(lease, "LAPSE_S", 1.5)
+    folder, lines = f"{bucket}/held", list[str]()
+    out = f"{folder}/g.zarr"
+
+    def refused(part: Part | None, by: str) -> None:
+        found = rf"{out} .*found process {os.getpid()} on .*: {by}\)"
+        with pytest.raises(OutputExistsError, match=found), hold_output(out, part, lines.append):
+            pass
+
+    with hold_output(out, None, lines.append) as hold:
+        assert hold.become_last() and not hold.certain
+        refused(None, "a whole run")
+        refused(Part(1, 2), "a whole run")
+    with hold_output(out, Part(1, 2), lines.append) as hold:
+        refused(Part(1, 2), "part 1/2")
+        refused(None, "part 1/2")
+        with hold_output(out, Part(2, 2), lines.append) as other:
+            assert not hold.become_last() and not other.become_last()
+            hold.check()
+    assert objects(folder) == {}
+    # What killed parts left is nobody's, and goes with the next whole run.
+    Location(folder).write(".g.zarr.lease-1-of-2", b"{}")
+    with hold_output(out, None, lines.append):
+        pass
+    assert objects(folder) == {}
+    lines.clear()
+    with hold_output(bucket, None, lines.append) as hold:
+        assert hold.become_last()
+    assert lines == [
+        f"{bucket}: no conditional writes there; see to it yourself that no other run writes here"
+    ]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_run_that_lost_its_lease_stops(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lost(self: lease.Lease) -> None:
+        raise OutputExistsError("lost", where=self.output)
+
+    atlas, out = tiny_atlas(f"{bucket}/lost/atlas.zarr"), f"{bucket}/lost/out.zarr"  # type: ignore[arg-type]
+    with monkeypatch.context() as patch:
+        patch.setattr(lease.Lease, "check", lost)
+        with pytest.raises(OutputExistsError, match="lost"):
+            generated(atlas, out)
+    assert store_state(out) == "incomplete"
+    assert generated(atlas, out).complete

@@ -16,11 +16,15 @@ from teramind_data.errors import InputError
 if TYPE_CHECKING:
     from zarr.abc.store import Store
 
-__all__ = ["Location"]
+__all__ = ["Location", "UnconditionalError"]
 
 
 #: Unfinished files that a killed process leaves: ours, and those of zarr's local store.
 _TEMPORARY = re.compile(r"^\..+\.\d+\.[0-9a-f]{8}\.tmp$|\.[0-9a-f]{32}\.partial$")
+
+
+class UnconditionalError(Exception):
+    """A server writes objects whatever is there already."""
 
 
 class Location:
@@ -134,6 +138,21 @@ class Location:
             _sync_folder(target.parent)
         finally:
             temporary.unlink(missing_ok=True)
+
+    def put_if(self, key: str, data: bytes, tag: str | None) -> str | None:
+        """Write a remote object on a condition, see :func:`~teramind_data.store.remote.put_if`."""
+        from teramind_data.store.remote import put_if
+
+        with self._remote(key) as (fs, path):
+            return put_if(fs, path, data, tag)
+
+    def tag(self, key: str) -> str | None:
+        """What a remote object's version is called; None where there is none."""
+        try:
+            with self._remote(key) as (fs, path):
+                return str(fs.info(path).get("ETag", ""))
+        except FileNotFoundError:
+            return None
 
     def adopt(self, file: Path, key: str) -> None:
         """Bring in a whole file from elsewhere on the same disk under ``key``, in one step. Local stores only."""

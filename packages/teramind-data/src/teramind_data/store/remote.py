@@ -15,12 +15,20 @@ from typing import TYPE_CHECKING, Any, cast
 from zarr.storage import FsspecStore
 
 from teramind_data.errors import InputError, RemoteError
+from teramind_data.store.location import UnconditionalError
 
 if TYPE_CHECKING:
     from zarr.abc.store import ByteRequest
     from zarr.core.buffer import Buffer, BufferPrototype
 
-__all__ = ["RemoteStore", "filesystem", "remote_errors", "remote_store", "storage_options"]
+__all__ = [
+    "RemoteStore",
+    "filesystem",
+    "put_if",
+    "remote_errors",
+    "remote_store",
+    "storage_options",
+]
 
 #: Packages that fsspec wants for what is common.
 _NEEDS = {"s3": 'pip install "teramind-data[s3]"', "s3a": 'pip install "teramind-data[s3]"'}
@@ -40,6 +48,36 @@ def filesystem(url: str) -> tuple[Any, str]:
     with _url_errors(url):
         fs, path = fsspec.core.url_to_fs(url, **storage_options(url))
     return fs, str(path)
+
+
+#: S3's words for an object that is not as a condition has it: there, gone, or being written at this moment.
+_NOT_AS_ASKED = {"PreconditionFailed", "412", "NoSuchKey", "404", "ConditionalRequestConflict", "409"}
+
+
+def put_if(fs: Any, path: str, data: bytes, tag: str | None) -> str | None:
+    """Write one object where it is still that of ``tag``, or where there is none (None).
+
+    S3's conditional writes: ``If-Match`` and ``If-None-Match`` of PutObject.
+
+    Returns:
+        Its new tag; None where the condition does not hold.
+
+    Raises:
+        UnconditionalError: where the filesystem, or the server, knows no such thing.
+    """
+    if "s3" not in ((fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol):
+        raise UnconditionalError
+    bucket, key, _ = fs.split_path(path)
+    condition = {"IfNoneMatch": "*"} if tag is None else {"IfMatch": tag}
+    try:
+        answer = fs.call_s3("put_object", Bucket=bucket, Key=key, Body=data, **condition)
+    except OSError as error:
+        if _code(error) in _NOT_AS_ASKED:
+            return None
+        if _code(error) in ("NotImplemented", "501"):
+            raise UnconditionalError from error
+        raise
+    return str(answer["ETag"])
 
 
 def remote_store(url: str, *, read_only: bool) -> RemoteStore:

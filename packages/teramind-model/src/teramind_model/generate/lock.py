@@ -2,8 +2,8 @@
 
 Locks are ``flock``s on files in a hidden folder beside a local output; the system drops them with the process, however
 that ends, so what a killed run left blocks nobody. ``all`` is held by every writer, shared among parts; each part holds
-a file of its own, too; ``begin`` is held while the store's metadata is written. Object stores have no locks: nothing
-there keeps a second run out, and no part knows whether it is the last.
+a file of its own, too; ``begin`` is held while the store's metadata is written. S3 has no locks: there a whole run and
+each part hold a lease (:mod:`teramind_data.store.lease`), and no part knows whether it is the last.
 """
 
 from __future__ import annotations
@@ -14,13 +14,15 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from teramind_data.errors import OutputExistsError
 from teramind_data.store import Location
+from teramind_data.store.lease import Lease, alive, leased
+from teramind_data.store.location import UnconditionalError
 from teramind_data.store.lock import CANNOT_LOCK, lock_file
 from teramind_model.generate.parts import Part
 
@@ -47,6 +49,10 @@ class Hold(Protocol):
         """Whether this run is the only writer now, and from here on; a whole run always is."""
         ...
 
+    def check(self) -> None:
+        """OutputExistsError where this run does not hold it any longer."""
+        ...
+
 
 @contextmanager
 def hold_output(out: str, part: Part | None, say: Say) -> Iterator[Hold]:
@@ -59,7 +65,8 @@ def hold_output(out: str, part: Part | None, say: Say) -> Iterator[Hold]:
     """
     location = Location(out)
     if not location.is_local:
-        yield _Unlocked(part)
+        with _leased(location, part, say) as hold:
+            yield hold
         return
     folder = location.path.with_name(f".{location.path.name}.lock")
     what = "a whole run" if part is None else f"part {part}"
@@ -84,6 +91,7 @@ def hold_output(out: str, part: Part | None, say: Say) -> Iterator[Hold]:
 @dataclass
 class _Unlocked:
     part: Part | None
+    lease: Lease | None = None
     certain: bool = False
 
     @contextmanager
@@ -94,6 +102,40 @@ class _Unlocked:
     def become_last(self) -> bool:
         """See :class:`Hold`; parts cannot know."""
         return self.part is None
+
+    def check(self) -> None:
+        """See :class:`Hold`; nobody knows."""
+        if self.lease is not None:
+            self.lease.check()
+
+
+@contextmanager
+def _leased(location: Location, part: Part | None, say: Say) -> Iterator[_Unlocked]:
+    """A lease beside an output on S3, of this run or part: a whole run and parts keep each other out."""
+    parent, _, name = location.url.rpartition("/")
+    beside, whole = Location(parent), f".{name}.lease"
+    mine = whole if part is None else f"{whole}-{part.index}-of-{part.of}"
+    with ExitStack() as stack:
+        try:
+            if parent.endswith("/"):
+                raise UnconditionalError  # the output is a whole bucket, with nothing beside it
+            what = "a whole run" if part is None else f"part {part}"
+            lease = stack.enter_context(leased(beside, mine, location.url, what, say))
+        except UnconditionalError:
+            if not location.url.startswith("memory:"):
+                say(
+                    f"{location}: no conditional writes there; see to it yourself that no other run writes here"
+                )
+            yield _Unlocked(part)
+            return
+        # After one's own is there, so that of a whole run and a part that come at once one sees the other.
+        parts = {key for key in beside.children() if key.startswith(f"{whole}-")}
+        holder = alive(beside, parts if part is None else [whole], say)
+        if holder is not None:
+            raise _refusal(location.url, holder)
+        for key in parts if part is None else ():
+            beside.delete(key)  # of parts that were killed
+        yield _Unlocked(part, lease)
 
 
 @dataclass
@@ -113,7 +155,7 @@ class _Lock:
         while not self._lock(_ALL, mode | fcntl.LOCK_NB):
             holder = _holder(self.folder)
             if not (self.shared and holder.endswith(_COMPLETING)):
-                raise self._refusal(holder)
+                raise _refusal(self.out, holder)
             if not waiting:
                 say(f"{self.out}: waiting for {holder}")
             waiting = True
@@ -125,7 +167,7 @@ class _Lock:
     def take_own(self, name: str) -> None:
         """Lock this part's own file, so that it is not made twice."""
         if not self._lock(name, fcntl.LOCK_EX | fcntl.LOCK_NB):
-            raise self._refusal(_signed(self.folder / name) or "another process")
+            raise _refusal(self.out, _signed(self.folder / name) or "another process")
         self._sign(name, self.what)
 
     @contextmanager
@@ -149,6 +191,9 @@ class _Lock:
             if self.alone:
                 self._sign(_ALL, f"{self.what}, which {_COMPLETING}")
         return self.alone
+
+    def check(self) -> None:
+        """See :class:`Hold`; the system keeps what it gave."""
 
     def leave(self) -> None:
         """Drop the locks; the files go as far as nobody else can hold them."""
@@ -185,13 +230,14 @@ class _Lock:
         os.truncate(self.handles[name], 0)
         os.pwrite(self.handles[name], json.dumps(record).encode(), 0)
 
-    def _refusal(self, holder: str) -> OutputExistsError:
-        return OutputExistsError(
-            "another run is writing this output",
-            where=self.out,
-            found=holder,
-            remedy="Wait for it, stop it, or choose another name",
-        )
+
+def _refusal(out: str, holder: str) -> OutputExistsError:
+    return OutputExistsError(
+        "another run is writing this output",
+        where=out,
+        found=holder,
+        remedy="Wait for it, stop it, or choose another name",
+    )
 
 
 def _holder(folder: Path) -> str:

@@ -131,7 +131,7 @@ class _Run:
         if writer is None:
             return self.up_to_date()
         watching.catch_up(writer)
-        made = self._windows(writer, watching) if self.strip is None else self._units(writer, watching)
+        made = self._windows(writer, watching) if self.strip is None else self._units(writer, watching, hold)
         watching.finish()
         run = {
             "wall_time_s": round(time.monotonic() - began, 3),
@@ -141,6 +141,7 @@ class _Run:
         }
         if self.part is not None and not self._is_last(self.part, hold, writer, run):
             return open_brain(self.out, incomplete=True)
+        hold.check()
         parts = self.ledger.records()
         writer.set_provenance({**provenance, "run": {**run, "parts": parts} if parts else run})
         _write_table(writer, self.say)
@@ -205,7 +206,7 @@ class _Run:
         )
         return {"windows": run_windows(writer, sampler, setting.job, watching, self.say)}
 
-    def _units(self, writer: BrainWriter, watching: Watchers) -> dict[str, Any]:
+    def _units(self, writer: BrainWriter, watching: Watchers, hold: Hold) -> dict[str, Any]:
         """Make and write all units of this run that are not wholly written."""
         assert self.strip is not None
         setting = self.setting
@@ -221,7 +222,12 @@ class _Run:
         done = Done()
         if todo:
             with progress(steps, "generate", "tile-steps") as advance:
-                done = self.by.make(setting, writer, todo, watching, advance)
+
+                def tell(n: float = 1) -> None:
+                    hold.check()
+                    advance(n)
+
+                done = self.by.make(setting, writer, todo, watching, tell)
         self.say(
             f"{self.out}: {len(todo)} units, {done.tile_steps:,} tile-steps; "
             f"{done.bins_read:,} gene bins read, {done.shards_written:,} shards written"
