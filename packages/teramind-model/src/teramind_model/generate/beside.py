@@ -57,7 +57,7 @@ def taken_by(store: str, config: GenerateConfig, source: Source, atlas: Brain) -
                 found=request.get(key, "none"),
                 remedy="Give plan the options that generate had",
             )
-    records: list[dict[str, Any]] = run.get("parts") or [run]
+    records = _records(run)
     if any("taken" not in record for record in records):
         raise InputError(
             "the store does not say what it took", where=store, remedy="Generate it with this version"
@@ -73,3 +73,10 @@ def taken_by(store: str, config: GenerateConfig, source: Source, atlas: Brain) -
         threads=run["threads"],
         taken=taken,
     )
+
+
+def _records(run: dict[str, Any]) -> list[dict[str, Any]]:
+    """What each process told: the parts, and who completed the store where that was none of them."""
+    own = {key: value for key, value in run.items() if key != "parts"}
+    parts = [{key: value for key, value in part.items() if key != "part"} for part in run.get("parts", ())]
+    return parts if own in parts else [own, *parts]
