@@ -14,16 +14,16 @@ import pytest
 
 from teramind_data.errors import OutputExistsError
 from teramind_eval.report.build import write_report
-from teramind_eval.report.lock import held
-from teramind_eval.report.output import written_whole
+from teramind_eval.report.lock import claimed, held
+from teramind_eval.report.output import State, written_whole
 from tests.eval.conftest import Stores
 from tests.eval.test_report import config
 
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from teramind_eval.report.lock import held
-from teramind_eval.report.output import written_whole
+from teramind_eval.report.lock import claimed, held
+from teramind_eval.report.output import State, written_whole
 with held(Path(sys.argv[1])), written_whole(Path(sys.argv[1])) as draft:
     (draft / "half").write_text("x")
     os.kill(os.getpid(), signal.SIGTERM)
@@ -47,6 +47,16 @@ def test_a_second_report_is_refused_and_harms_nothing(stores: Stores, tmp_path: 
         write_report(config(stores, out))
     assert journal.is_dir()
     assert _names(tmp_path) == [".out.journal"]
+
+
+@pytest.mark.parametrize("finished", [False, True])
+def test_another_may_have_finished_before_the_lock_was_free(tmp_path: Path, finished: bool) -> None:
+    states: list[State] = ["absent", "current" if finished else "absent"]
+    with claimed(tmp_path / "out", lambda: states.pop(0)) as wanted:
+        assert wanted == (not finished)
+        assert not states and _names(tmp_path) == [".out.lock"]
+    with claimed(tmp_path / "out", lambda: "current") as wanted:
+        assert not wanted and _names(tmp_path) == [], "what is current needs no lock"
 
 
 def test_what_a_killed_run_left_goes_with_the_next(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import os
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -20,7 +21,7 @@ from teramind_eval.compare.page import Page, column, render
 from teramind_eval.compare.plots import axis_curves, bars
 from teramind_eval.compare.reports import Report, find_reports, read_report
 from teramind_eval.compare.table import MADE, Group, groups, long_rows, wide_rows
-from teramind_eval.report.lock import held
+from teramind_eval.report.lock import claimed
 from teramind_eval.report.output import FIGURES, METRICS, PAGE, TABLE, Kind, state_of, written_whole
 from teramind_eval.report.page import Chart
 
@@ -86,23 +87,24 @@ def write_comparison(request: Request) -> tuple[Path, bool]:
         "controls": request.controls,
     }
     page = request.out / COMPARISON.page
-    state = state_of(request.out, inputs, settings, overwrite=request.overwrite, kind=COMPARISON)
-    if state == "current":
-        return page, False
-    laid = groups(reports, shown, controls=request.controls, baseline=request.baseline)
-    with held(request.out), written_whole(request.out) as draft:
-        charts = _charts(laid, shown, curves(laid, axes))
-        (draft / FIGURES).mkdir()
-        for chart in charts:
-            (draft / FIGURES / f"{chart.name}.png").write_bytes(chart.plot.light)
-            (draft / FIGURES / f"{chart.name}_dark.png").write_bytes(chart.plot.dark)
-        everything = groups(reports, measures, controls=True, baseline=request.baseline)
-        _write_long(draft / LONG, everything, measures)
-        _write_wide(draft / WIDE, everything, measures)
-        told = {"inputs": inputs, "settings": settings, "warnings": _warnings(reports)}
-        (draft / COMPARISON.numbers).write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
-        text = render(_page(request, reports, laid, shown, charts))
-        (draft / COMPARISON.page).write_text(text, encoding="utf-8")
+    state = partial(state_of, request.out, inputs, settings, overwrite=request.overwrite, kind=COMPARISON)
+    with claimed(request.out, state) as wanted:
+        if not wanted:
+            return page, False
+        laid = groups(reports, shown, controls=request.controls, baseline=request.baseline)
+        with written_whole(request.out) as draft:
+            charts = _charts(laid, shown, curves(laid, axes))
+            (draft / FIGURES).mkdir()
+            for chart in charts:
+                (draft / FIGURES / f"{chart.name}.png").write_bytes(chart.plot.light)
+                (draft / FIGURES / f"{chart.name}_dark.png").write_bytes(chart.plot.dark)
+            everything = groups(reports, measures, controls=True, baseline=request.baseline)
+            _write_long(draft / LONG, everything, measures)
+            _write_wide(draft / WIDE, everything, measures)
+            told = {"inputs": inputs, "settings": settings, "warnings": _warnings(reports)}
+            (draft / COMPARISON.numbers).write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+            text = render(_page(request, reports, laid, shown, charts))
+            (draft / COMPARISON.page).write_text(text, encoding="utf-8")
     return page, True
 
 

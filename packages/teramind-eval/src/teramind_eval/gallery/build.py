@@ -6,6 +6,7 @@ import json
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from teramind_eval.gallery.places import Shown, chosen_boxes, given_places, sect
 from teramind_eval.gallery.regions import REGIONS
 from teramind_eval.gallery.sheets import Source, region_sheet, whole, zoom_sheet
 from teramind_eval.part import Part
-from teramind_eval.report.lock import held
+from teramind_eval.report.lock import claimed
 from teramind_eval.report.output import Kind, fingerprint, state_of, written_whole
 from teramind_eval.report.pictures import Picture
 
@@ -109,18 +110,25 @@ def write_gallery(request: GalleryRequest) -> tuple[Path, bool]:
     }
     settings = _settings(request)
     page = request.out / GALLERY.page
-    if state_of(request.out, inputs, settings, overwrite=request.overwrite, kind=GALLERY) == "current":
-        return page, False
-    with held(request.out), written_whole(request.out) as draft:
-        with progress(len(opened.shown), "gallery", "sections") as advance:
-            listed = []
-            for shown in opened.shown:
-                listed.append(_section(draft, opened, shown))
-                advance()
-        told = {"inputs": inputs, "settings": settings, "shown": [_told(opened, one) for one in opened.shown]}
-        (draft / GALLERY.numbers).write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
-        (draft / GALLERY.page).write_text(_render(_page(request, opened, listed)), encoding="utf-8")
+    state = partial(state_of, request.out, inputs, settings, overwrite=request.overwrite, kind=GALLERY)
+    with claimed(request.out, state) as wanted:
+        if not wanted:
+            return page, False
+        with written_whole(request.out) as draft:
+            _write(draft, request, opened, {"inputs": inputs, "settings": settings})
     return page, True
+
+
+def _write(draft: Path, request: GalleryRequest, opened: _Opened, made_of: dict[str, Any]) -> None:
+    """Everything into an empty folder."""
+    listed = []
+    with progress(len(opened.shown), "gallery", "sections") as advance:
+        for shown in opened.shown:
+            listed.append(_section(draft, opened, shown))
+            advance()
+    told = {**made_of, "shown": [_told(opened, one) for one in opened.shown]}
+    (draft / GALLERY.numbers).write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    (draft / GALLERY.page).write_text(_render(_page(request, opened, listed)), encoding="utf-8")
 
 
 def _settings(request: GalleryRequest) -> dict[str, Any]:

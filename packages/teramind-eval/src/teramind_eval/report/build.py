@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,7 +34,7 @@ from teramind_eval.pairs import (
     warn_about,
     warn_of_few,
 )
-from teramind_eval.report.lock import held
+from teramind_eval.report.lock import claimed
 from teramind_eval.report.output import (
     FIGURES,
     METRICS,
@@ -99,14 +100,12 @@ def write_report(config: ReportConfig) -> tuple[Path, bool]:
         "patch_px": sizes.patch,
     }
     out = Path(config.out)
-    overwrite = config.overwrite
-    if state_of(out, inputs, settings, overwrite=overwrite) == "current":
-        return out / PAGE, False
+    state = partial(state_of, out, inputs, settings, overwrite=config.overwrite)
     journals = out.with_name(f".{out.name}.journal")
     journal = journals / name_of(inputs, settings)
-    with held(out):  # first: a place that cannot be written is named before the work
-        if state_of(out, inputs, settings, overwrite=overwrite) == "current":
-            return out / PAGE, False  # another run had it, and has just finished
+    with claimed(out, state) as wanted:  # before the work: a place that cannot be written is named
+        if not wanted:
+            return out / PAGE, False
         with written_whole(out) as draft:
             clear(journals, keep=journal.name)
             pictured = tuple(one for one in stores if not holds_maps_only(one.brain))

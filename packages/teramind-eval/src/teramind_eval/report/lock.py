@@ -10,14 +10,14 @@ import os
 import re
 import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from teramind_data.console import note
 from teramind_data.errors import OutputExistsError
 from teramind_data.store.lock import CANNOT_LOCK, lock_file
-from teramind_eval.report.output import unwritable
+from teramind_eval.report.output import State, unwritable
 
 
 @contextmanager
@@ -50,6 +50,20 @@ def held(folder: Path) -> Iterator[None]:
         file.unlink(missing_ok=True)
         if handle is not None:
             os.close(handle)
+
+
+@contextmanager
+def claimed(folder: Path, state: Callable[[], State]) -> Iterator[bool]:
+    """As :func:`held`, of a folder that may be there already; yields whether it is to be written.
+
+    `state`, as of `output.state_of`, is asked before, so that what is current needs no lock, and again by who holds it:
+    another run may have finished meanwhile.
+    """
+    if state() == "current":
+        yield False
+        return
+    with held(folder):
+        yield state() != "current"
 
 
 def remove_stale(folder: Path) -> None:
