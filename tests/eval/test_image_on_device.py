@@ -62,13 +62,14 @@ def test_a_tile_without_difference_has_the_ceiling(pair: tuple[Pixels, Pixels]) 
 def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     assert pick_device("cpu") == "cpu" and scorer("cpu") is score_tiles
     assert scorer("cuda:1") == DeviceScorer("cuda:1")
-    for name in ("gpu", "cuda:x", "cpu:0", ""):
+    for name in ("gpu", "cuda:x", "cuda:", "cpu:0", ""):
         with pytest.raises(InputError, match="unknown device"):
             pick_device(name)
     import torch
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(image_on_device, "_usable", lambda device: True)
     assert (pick_device("auto"), pick_device("cuda:1")) == ("cuda", "cuda:1")
     with pytest.raises(InputError, match="no such device here"):
         pick_device("cuda:2")
@@ -79,3 +80,26 @@ def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     assert pick_device("auto") == "cpu"
     with pytest.raises(InputError, match="a GPU needs torch"):
         pick_device("cuda")
+
+
+def test_a_gpu_that_does_not_work_is_not_chosen(
+    pair: tuple[Pixels, Pixels], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import torch
+
+    assert image_on_device._usable("cpu")
+    fails: list[Exception] = [
+        RuntimeError("no kernel image is available\nand more"),
+        torch.OutOfMemoryError("out"),
+    ]
+
+    def scores(*pair: object) -> object:
+        raise fails[0]
+
+    monkeypatch.setattr(image_on_device, "_scores", scores)
+    assert not image_on_device._usable("cpu")
+    assert "scored on the CPU: no kernel image is available" in capsys.readouterr().err
+    fails.pop(0)
+    assert not image_on_device._usable("cpu")
+    with pytest.raises(InputError, match=r"memory is full: cpu .* Use fewer --workers, or --device cpu"):
+        DeviceScorer("cpu")(*pair, WHOLE)

@@ -77,9 +77,17 @@ def test_another_run_is_not_compared(
     assert code == 2 and "no generated store" in err
     made = shutil.copytree(out, tmp_path / "old.zarr") / "zarr.json"
     meta = json.loads(made.read_text())
-    del _find(meta, "taken")["taken"]
+    run_record = _find(meta, "taken")
+    same = ("plan", *given, "--sections", "0:2", "--beside", made.parent)
+    run_record["strip"] = 9
     made.write_text(json.dumps(meta))
-    code, _, err = command(capsys, "plan", *given, "--sections", "0:2", "--beside", made.parent)
+    code, _, err = command(capsys, *same)
+    assert (
+        code == 2 and "strips of another width" in err and "Give plan the --memory that generate had" in err
+    )
+    del run_record["taken"], run_record["strip"]
+    made.write_text(json.dumps(meta))
+    code, _, err = command(capsys, *same)
     assert code == 2 and "does not say what it took" in err
 
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import threading
+import uuid
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from teramind_data.errors import InputError, OutputExistsError
-from teramind_data.store import Brain, Location, lease, store_state
+from teramind_data.errors import AccessDeniedError, InputError, OutputExistsError
+from teramind_data.store import Brain, Location, lease, open_brain, resume_brain, store_state
 from teramind_model.generate import GenerateConfig, RunOptions, generate
 from teramind_model.generate.lock import hold_output
 from teramind_model.generate.parts import Hands, Part
+from tests.model.test_generate import checkpoint
 from tests.model.tiny import tiny_atlas, tiny_source
 from tests.s3 import objects
 
@@ -95,11 +97,24 @@ def test_who_may_write_on_s3(bucket: str, monkeypatch: pytest.MonkeyPatch) -> No
             assert not hold.become_last() and not other.become_last()
             hold.check()
     assert objects(folder) == {}
-    # What killed parts left is nobody's, and goes with the next whole run.
-    Location(folder).write(".g.zarr.lease-1-of-2", b"{}")
-    with hold_output(out, None, lines.append):
-        pass
-    assert objects(folder) == {}
+    # What the killed left is nobody's, and goes with the next of the other kind.
+    for left, part in ((".g.zarr.lease-1-of-2", None), (".g.zarr.lease", Part(1, 2))):
+        Location(folder).write(left, b"{}")
+        with hold_output(out, part, lines.append):
+            pass
+        assert objects(folder) == {}
+
+    def denied(self: Location, *rest: object) -> None:
+        raise AccessDeniedError("access denied", where=self.url)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Location, "put_if", denied)
+        lines.clear()
+        with hold_output(out, None, lines.append) as hold:
+            hold.check()
+        assert lines == [
+            f"{out}: no lease beside it, access denied; see to it yourself that no other run writes here"
+        ]
     lines.clear()
     with hold_output(bucket, None, lines.append) as hold:
         assert hold.become_last()
@@ -109,14 +124,32 @@ def test_who_may_write_on_s3(bucket: str, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_a_run_that_lost_its_lease_stops(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("run", "hands"),
+    [
+        (RunOptions(), Hands()),
+        (RunOptions(engine="straightforward"), Hands()),
+        (RunOptions(), Hands(workers=2)),
+    ],
+    ids=["wavefront", "straightforward", "workers"],
+)
+def test_a_run_that_lost_its_lease_stops(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: RunOptions, hands: Hands
+) -> None:
     def lost(self: lease.Lease) -> None:
         raise OutputExistsError("lost", where=self.output)
 
-    atlas, out = tiny_atlas(f"{bucket}/lost/atlas.zarr"), f"{bucket}/lost/out.zarr"  # type: ignore[arg-type]
+    # One process is not asked for a network that only this one has.
+    atlas, source = tiny_atlas(tmp_path / "atlas.zarr"), tiny_source()
+    out = f"{bucket}/{uuid.uuid4().hex}.zarr"
+    network = str(checkpoint(tmp_path / "run", source))
+    config = GenerateConfig(atlas.url, network, out, steps=2, run=run, hands=hands)
     with monkeypatch.context() as patch:
         patch.setattr(lease.Lease, "check", lost)
         with pytest.raises(OutputExistsError, match="lost"):
-            generated(atlas, out)
+            generate(config, say=lambda line: None)
     assert store_state(out) == "incomplete"
-    assert generated(atlas, out).complete
+    pending = resume_brain(out).pending("morphology")
+    assert len(pending) == len(list(open_brain(out, incomplete=True).layout("morphology").shards())), (
+        "none is written"
+    )

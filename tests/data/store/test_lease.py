@@ -117,58 +117,133 @@ def test_of_two_who_find_it_dead_one_is_too_late(place: Location, monkeypatch: p
         pass
 
 
-def test_who_was_silent_too_long_is_told(place: Location) -> None:
-    with hold(place, []) as held:
-        place.write(KEY, json.dumps({"pid": 7, "host": "there", "what": "a whole run"}).encode())
-        end = time.monotonic() + 30
-        while not held._lost:
-            assert time.monotonic() < end
-            time.sleep(0.05)
-        with pytest.raises(OutputExistsError, match=r"could not renew its lease.*found process 7 on there"):
+def lost(held: Lease) -> str:
+    """What who holds it is told, once it is."""
+    end = time.monotonic() + 30
+    while time.monotonic() < end:
+        try:
             held.check()
-    assert place.read(KEY) is not None, "it is the other's now"
+        except OutputExistsError as error:
+            return str(error)
+        time.sleep(0.05)
+    pytest.fail("nobody is told")
+
+
+@pytest.mark.parametrize("by", ["another", "nobody"])
+def test_who_lost_it_is_told(place: Location, by: str) -> None:
+    with hold(place, []) as held:
+        if by == "another":
+            place.write(KEY, json.dumps({"pid": 7, "host": "there", "what": "a whole run"}).encode())
+        else:
+            place.delete(KEY)
+        assert "lost its lease, and another may write now: s3://b/g.zarr" in lost(held)
+        assert held._lost
+    assert (place.read(KEY) is not None) == (by == "another"), "it is the other's now"
+
+
+class Broken(Exception):
+    """Of the client, say."""
+
+
+@pytest.mark.parametrize("how", ["away", "broken", "hanging"])
+def test_who_is_silent_is_told_before_others_take_over(
+    place: Location, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    go, put = threading.Event(), Location.put_if
+    monkeypatch.setattr(threading, "excepthook", lambda error: None)
+
+    def silent(self: Location, key: str, data: bytes, tag: str | None) -> str | None:
+        if how == "away":
+            raise RemoteError("server cannot be reached", self.url)
+        if how == "broken":
+            raise Broken
+        go.wait(30)
+        return put(self, key, data, tag)
+
+    began = time.monotonic()
+    with hold(place, []) as held:
+        monkeypatch.setattr(Location, "put_if", silent)
+        told = lost(held)
+        assert time.monotonic() - began < 1.5 + 0.5
+        assert "found nothing for" in told and not held._lost
+        go.set()
 
 
 def test_a_server_that_is_away_for_a_moment_is_no_loss(
     place: Location, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Not even where the put arrived, and only the answer did not."""
     put, asked = Location.put_if, list[int]()
 
     def away(self: Location, key: str, data: bytes, tag: str | None) -> str | None:
         asked.append(1)
-        if len(asked) in (2, 3):
+        if len(asked) == 5:
+            put(self, key, data, tag)
+        if len(asked) in (4, 5):  # the first three are the lease and whether the server knows conditions
             raise RemoteError("server cannot be reached", self.url)
         return put(self, key, data, tag)
 
     monkeypatch.setattr(Location, "put_if", away)
     with hold(place, []) as held:
-        while len(asked) < 5:
+        while len(asked) < 8:
             time.sleep(0.05)
-        held.check()
-
-
-def test_an_answer_that_got_lost(place: Location, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The client asks again, and then its own object is in the way."""
-    put = Location.put_if
-
-    def lost(self: Location, key: str, data: bytes, tag: str | None) -> str | None:
-        put(self, key, data, tag)
-        return put(self, key, data, tag)
-
-    monkeypatch.setattr(Location, "put_if", lost)
-    one = Lease(place, KEY, "g", "a whole run")
-    one.take(print)
-    assert one._tag == place.tag(KEY)
-    one.release()
+            held.check()
     assert place.read(KEY) is None
 
 
+def test_a_client_that_asks_again_is_not_refused_by_itself(
+    place: Location, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put, first = Location.put_if, list[int]()
+
+    def twice(self: Location, key: str, data: bytes, tag: str | None) -> str | None:
+        if not first:
+            first.append(1)
+            put(self, key, data, tag)
+        return put(self, key, data, tag)
+
+    monkeypatch.setattr(Location, "put_if", twice)
+    with hold(place, []) as held:
+        assert held._tag == place.tag(KEY)
+        held.check()
+    assert place.read(KEY) is None
+
+
+@pytest.mark.parametrize("ignored", ["IfNoneMatch", "IfMatch"])
+def test_a_server_that_ignores_conditions_is_found_out(
+    place: Location, monkeypatch: pytest.MonkeyPatch, ignored: str
+) -> None:
+    put = Location.put_if
+
+    def whatever(self: Location, key: str, data: bytes, tag: str | None) -> str | None:
+        if (tag is None) == (ignored == "IfNoneMatch"):
+            self.write(key, data)
+            return self.tag(key)
+        return put(self, key, data, tag)
+
+    monkeypatch.setattr(Location, "put_if", whatever)
+    with pytest.raises(UnconditionalError), hold(place, []):
+        pass
+    assert place.read(KEY) is None
+
+
+def test_what_was_done_is_not_undone_by_a_lease_that_cannot_be_given_back(
+    place: Location, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(self: Location, key: str) -> None:
+        raise RemoteError("server cannot be reached", self.url)
+
+    monkeypatch.setattr(Location, "delete", away)
+    with pytest.raises(KeyboardInterrupt), hold(place, []):
+        raise KeyboardInterrupt
+
+
 def test_several_are_looked_at_together(place: Location) -> None:
-    assert alive(place, ["a", "b"], print) is None
+    assert alive(place, ["a", "b"], "g", print) is None
     place.write("a", b"{}")
     place.write("b", b"{}")
     began = time.monotonic()
-    assert alive(place, ["a", "b"], print) is None
+    assert alive(place, ["a", "b"], "g", print) is None
     assert 1.5 <= time.monotonic() - began < 2.9, "one after the other takes twice as long"
 
 

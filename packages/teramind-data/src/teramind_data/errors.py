@@ -99,6 +99,10 @@ class RemoteError(StoreError):
     """The server of a store cannot be reached or refuses; what the store holds is unknown, and as it was."""
 
 
+class AccessDeniedError(RemoteError):
+    """The server knows who asks, or nobody, and does not let them."""
+
+
 class PanelError(InputError):
     """Genes are missing, repeated, or two panels do not fit together."""
 

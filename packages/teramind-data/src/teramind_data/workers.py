@@ -27,6 +27,11 @@ _QUEUED = 2  # tasks a worker has before it at most: the rest stays with the dri
 _GLANCE_S = 0.02  # between looks at what a cluster has done
 _REFILL_S = 5.0
 _CONNECT_S = 20.0
+_LOOK_S = 2.0  # between looks at whether to go on
+
+
+def _go_on() -> None:
+    """Nothing is in the way."""
 
 
 class WorkerError(TeramindError, RuntimeError):
@@ -36,17 +41,22 @@ class WorkerError(TeramindError, RuntimeError):
 class Runner(Protocol):
     """Runs a task for every item; results come as they are done."""
 
-    def map(self, task: Callable[[T], R], items: Iterable[T]) -> Iterator[tuple[T, R]]:
-        """Items with their results, in any order. The first error ends it."""
+    def map(
+        self, task: Callable[[T], R], items: Iterable[T], check: Callable[[], None] = _go_on
+    ) -> Iterator[tuple[T, R]]:
+        """Items with their results, in any order. The first error ends it; ``check`` is called every few seconds."""
         ...
 
 
 class Serial:
     """One after the other, here."""
 
-    def map(self, task: Callable[[T], R], items: Iterable[T]) -> Iterator[tuple[T, R]]:
-        """Items with their results, in order."""
+    def map(
+        self, task: Callable[[T], R], items: Iterable[T], check: Callable[[], None] = _go_on
+    ) -> Iterator[tuple[T, R]]:
+        """Items with their results, in order; ``check`` is called between them."""
         for item in items:
+            check()
             give_back_freed()
             yield item, task(item)
 
@@ -109,7 +119,9 @@ class Pool:
             self.workers, mp_context=context, initializer=_begin, initargs=(places if self._places else None,)
         )
 
-    def map(self, task: Callable[[T], R], items: Iterable[T]) -> Iterator[tuple[T, R]]:
+    def map(
+        self, task: Callable[[T], R], items: Iterable[T], check: Callable[[], None] = _go_on
+    ) -> Iterator[tuple[T, R]]:
         """Items with their results as they are done."""
         left = iter(items)
         again: deque[T] = deque()
@@ -120,7 +132,8 @@ class Pool:
             broken = self._fill(task, chain(_popped(again), left), running, again)
             if not broken and not running:
                 return
-            done = set() if broken else wait(running, return_when=FIRST_COMPLETED).done
+            check()
+            done = set() if broken else wait(running, _LOOK_S, FIRST_COMPLETED).done
             for future in done:
                 item = running.pop(future)
                 try:
@@ -202,7 +215,9 @@ class Cluster:
                 remedy="Start one (dask scheduler) and its workers, and give its address",
             ) from error
 
-    def map(self, task: Callable[[T], R], items: Iterable[T]) -> Iterator[tuple[T, R]]:
+    def map(
+        self, task: Callable[[T], R], items: Iterable[T], check: Callable[[], None] = _go_on
+    ) -> Iterator[tuple[T, R]]:
         """Items with their results as they are done; tasks of dead workers are repeated by the scheduler."""
         from distributed import as_completed
 
@@ -223,6 +238,7 @@ class Cluster:
             while not pending.has_ready():
                 time.sleep(_GLANCE_S)
                 if time.monotonic() - looked > _REFILL_S:
+                    check()
                     fill()  # workers that came meanwhile want work, too
                     looked = time.monotonic()
             future = next(pending)

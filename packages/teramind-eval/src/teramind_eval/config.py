@@ -145,7 +145,7 @@ class ReportConfig(BaseModel):
         return self.model_dump(exclude=inputs | {"out", "overwrite", "device", "workers", "scheduler"})
 
     def run_on(self) -> Workers:
-        """Who measures sections; the numbers are the same everywhere."""
+        """Who measures sections; on one kind of device the numbers are the same everywhere."""
         from teramind_eval.walk import Workers
 
         return Workers(self.workers, self.scheduler)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from zarr.storage import FsspecStore
 
-from teramind_data.errors import InputError, RemoteError
+from teramind_data.errors import AccessDeniedError, InputError, RemoteError
 from teramind_data.store.location import UnconditionalError
 
 if TYPE_CHECKING:
@@ -51,7 +51,10 @@ def filesystem(url: str) -> tuple[Any, str]:
 
 
 #: S3's words for an object that is not as a condition has it: there, gone, or being written at this moment.
-_NOT_AS_ASKED = {"PreconditionFailed", "412", "NoSuchKey", "404", "ConditionalRequestConflict", "409"}
+_NOT_AS_ASKED = {
+    *("PreconditionFailed", "412", "NoSuchKey", "404", "ConditionalRequestConflict", "409"),
+    *("NotModified", "304"),  # of some servers, for If-None-Match
+}
 
 
 def put_if(fs: Any, path: str, data: bytes, tag: str | None) -> str | None:
@@ -154,7 +157,7 @@ def remote_errors(url: str) -> Iterator[None]:
             raise RemoteError("bucket does not exist", url, remedy=remedy) from error
         raise
     except PermissionError as error:
-        raise RemoteError(
+        raise AccessDeniedError(
             "access denied", url, found=_code(error) or error, remedy=f"{_CREDENTIALS}; or ask for the right"
         ) from error
     except _failures() as error:

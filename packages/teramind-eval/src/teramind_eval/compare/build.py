@@ -88,10 +88,12 @@ def write_comparison(request: Request) -> tuple[Path, bool]:
     }
     page = request.out / COMPARISON.page
     state = partial(state_of, request.out, inputs, settings, overwrite=request.overwrite, kind=COMPARISON)
+    if state() == "current":
+        return page, False
+    laid = groups(reports, shown, controls=request.controls, baseline=request.baseline)
     with claimed(request.out, state) as wanted:
         if not wanted:
             return page, False
-        laid = groups(reports, shown, controls=request.controls, baseline=request.baseline)
         with written_whole(request.out) as draft:
             charts = _charts(laid, shown, curves(laid, axes))
             (draft / FIGURES).mkdir()

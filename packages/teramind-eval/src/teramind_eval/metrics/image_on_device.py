@@ -5,8 +5,10 @@ In float64: a variance is the small difference of two squares (Wang et al. 2004,
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Protocol
@@ -14,6 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from teramind_data.console import note
 from teramind_data.errors import InputError
 from teramind_data.geometry import Box
 from teramind_eval.metrics.image import (
@@ -21,6 +24,7 @@ from teramind_eval.metrics.image import (
     C2,
     MS_SMALLEST,
     MS_WEIGHTS,
+    WINDOW,
     TileScores,
     gaussian,
     psnr_of_mse,
@@ -53,23 +57,42 @@ def pick_device(name: str) -> str:
     InputError
         for a device that is not known or not there.
     """
-    kind, _, index = name.partition(":")
-    if kind not in ("auto", "cpu", "cuda") or (index and (kind != "cuda" or not index.isdecimal())):
-        raise InputError("unknown device", "--device", "auto, cpu, cuda or cuda:N", name)
-    if kind == "cpu":
+    check_name(name)
+    if name == "cpu":
         return name
     there = 0
     if find_spec("torch") is not None:
         import torch
 
         there = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if kind == "auto":
-        return "cuda" if there else "cpu"
-    if int(index or 0) >= there:
+    if name == "auto":
+        return "cuda" if there and _usable("cuda") else "cpu"
+    if int(name.partition(":")[2] or 0) >= there:
         raise InputError(
             "no such device here", "--device", found=name, remedy="Use --device cpu; a GPU needs torch"
         )
     return name
+
+
+def check_name(name: str) -> None:
+    """InputError for what is no device's name."""
+    if not re.fullmatch(r"auto|cpu|cuda(:[0-9]+)?", name):
+        raise InputError("unknown device", "--device", "auto, cpu, cuda or cuda:N", name)
+
+
+def _usable(device: str) -> bool:
+    """Whether a GPU that is there also works: it may be full, another's alone, or too old for this torch."""
+    import torch
+
+    black = np.zeros((1, WINDOW, WINDOW), np.uint8)
+    try:
+        DeviceScorer(device)(black, black, [Box(0, WINDOW, 0, WINDOW)])
+    except (RuntimeError, InputError) as error:  # torch's own are RuntimeErrors
+        first = str(error).splitlines()[0]
+        note(f"the GPU cannot be used, so tiles are scored on the CPU: {first}")
+        torch.cuda.empty_cache()
+        return False
+    return True
 
 
 def scorer(device: str) -> Scorer:
@@ -91,7 +114,7 @@ class DeviceScorer:
 
         channels = len(reference)
         out = TileScores(*(np.full((len(tiles), channels + 1), np.nan) for _ in range(3)))
-        with torch.inference_mode():
+        with _memory(self.device), torch.inference_mode():
             pair = torch.from_numpy(np.stack([reference, image])).to(self.device)
             for chosen in _alike(tiles, channels):
                 both = torch.stack([pair[(..., *tiles[index].slices)] for index in chosen], 1).double()
@@ -101,6 +124,18 @@ class DeviceScorer:
         for values in (out.ssim, out.ms_ssim):
             values[:, channels] = values[:, :channels].mean(axis=1)
         return out
+
+
+@contextmanager
+def _memory(device: str) -> Iterator[None]:
+    import torch
+
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise InputError(
+            "the device's memory is full", device, found=error, remedy="Use fewer --workers, or --device cpu"
+        ) from error
 
 
 def _alike(tiles: Sequence[Box], channels: int) -> Iterator[list[int]]:

@@ -20,7 +20,7 @@ from teramind_eval.floor import Between, draws_of, noise_floor
 from teramind_eval.genes.scores import brain_scores, write_genes
 from teramind_eval.genes.statistics import GeneStatistics, gene_statistics
 from teramind_eval.journal import clear
-from teramind_eval.metrics.image_on_device import pick_device
+from teramind_eval.metrics.image_on_device import check_name, pick_device
 from teramind_eval.metrics.inception_weights import WeightsFile, find_weights
 from teramind_eval.metrics.seam_scores import grids_of, seam_scores
 from teramind_eval.metrics.seams import Grid
@@ -86,6 +86,7 @@ def write_report(config: ReportConfig) -> tuple[Path, bool]:
     truth = check_truth(config, stores[0])
     sizes = Sizes.for_canvas(stores[0].brain.canvas, config.tile_px, config.patch_px)
     check_sizes(sizes, stores[0])
+    check_name(config.device)
     if config.device != "auto" and config.scheduler is None:
         pick_device(config.device)  # of dask's workers only they know
     inception = None

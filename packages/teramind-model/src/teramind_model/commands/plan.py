@@ -207,7 +207,7 @@ def _beside(plan: Plan, took: Beside) -> list[tuple[str, str]]:
             f"with it; {_duration(taken.cpu_seconds)} of the CPU",
         ),
     ]
-    if left:
+    if left > 0:
         told.append(("", f"{left:,} shards were made by processes that were stopped and are not counted"))
     return told
 

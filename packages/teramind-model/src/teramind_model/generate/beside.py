@@ -8,7 +8,7 @@ from typing import Any
 from teramind_data.errors import InputError
 from teramind_data.store import Brain, open_brain
 from teramind_model.generate.config import GenerateConfig
-from teramind_model.generate.job import plan_job
+from teramind_model.generate.job import choose_width, plan_job
 from teramind_model.generate.meter import Taken
 from teramind_model.generate.record import request_of
 from teramind_model.generate.source import Source
@@ -47,7 +47,10 @@ def taken_by(store: str, config: GenerateConfig, source: Source, atlas: Brain) -
     request, run = brain.provenance.get("request"), brain.provenance.get("run")
     if not isinstance(request, dict) or not isinstance(run, dict):
         raise InputError("no generated store, so there is no run beside the plan", where=store)
-    mine = request_of(config, source, atlas, plan_job(config, source, atlas), config.run.device)
+    if request.get("plan", {}).get("engine") != "wavefront":
+        raise InputError("only the wavefront is planned", store, "wavefront", request.get("plan"))
+    job = plan_job(config, source, atlas)
+    mine = request_of(config, source, atlas, job, config.run.device)
     for key in sorted(mine.keys() | request.keys()):
         if key not in _WITHOUT_A_PLAN and mine.get(key) != request.get(key):
             raise InputError(
@@ -61,6 +64,15 @@ def taken_by(store: str, config: GenerateConfig, source: Source, atlas: Brain) -
     if any("taken" not in record for record in records):
         raise InputError(
             "the store does not say what it took", where=store, remedy="Generate it with this version"
+        )
+    width = choose_width(config, source, atlas, job)
+    if run["strip"] != width:
+        raise InputError(
+            "the store was made in strips of another width than is planned",
+            where=store,
+            expected=f"{width} shards",
+            found=run["strip"],
+            remedy="Give plan the --memory that generate had",
         )
     taken = Taken()
     for record in records:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
@@ -41,6 +41,7 @@ _LOOK_S = 2.0
 """Between looks at the journal while others work."""
 
 Shard = tuple[int, Box]
+Check = Callable[[], None]
 
 
 def make_units(writer: BrainWriter, strips: Strips, todo: Iterable[Unit], advance: Advance) -> Done:
@@ -78,8 +79,9 @@ class Executor(Protocol):
         todo: Sequence[Unit],
         watching: Watchers,
         advance: Advance,
+        check: Check,
     ) -> Done:
-        """Make the units; what they read, asked of the network, and wrote."""
+        """Make the units; what they read, asked of the network, and wrote. ``check`` raises what is to end it."""
         ...
 
 
@@ -103,8 +105,18 @@ class _Here:
         todo: Sequence[Unit],
         watching: Watchers,
         advance: Advance,
+        check: Check,
     ) -> Done:
-        return make_units(writer, setting.strips(watching), todo, advance)
+        def tell(n: float = 1) -> None:
+            check()
+            advance(n)
+
+        def checked() -> Iterator[Unit]:
+            for unit in todo:  # one of background alone tells of no tiles
+                check()
+                yield unit
+
+        return make_units(writer, setting.strips(watching), checked(), tell)
 
 
 @dataclass(frozen=True)
@@ -147,13 +159,14 @@ class _Elsewhere:
         todo: Sequence[Unit],
         watching: Watchers,
         advance: Advance,
+        check: Check,
     ) -> Done:
         strips = setting.strips(watching)
         request = json.dumps(setting.request, sort_keys=True)
         task = MakeUnit(_anywhere(self.config, setting, writer), request, self.threads())
         done = Done()
         with _following(writer, strips, todo, watching, advance):
-            for _, made in self.runner.map(task, todo):
+            for _, made in self.runner.map(task, todo, check):
                 done.add(made)
         return done
 

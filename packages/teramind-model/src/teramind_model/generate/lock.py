@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from teramind_data.errors import OutputExistsError
+from teramind_data.errors import AccessDeniedError, OutputExistsError
 from teramind_data.store import Location
 from teramind_data.store.lease import Lease, alive, leased
 from teramind_data.store.location import UnconditionalError
@@ -111,31 +111,44 @@ class _Unlocked:
 
 @contextmanager
 def _leased(location: Location, part: Part | None, say: Say) -> Iterator[_Unlocked]:
-    """A lease beside an output on S3, of this run or part: a whole run and parts keep each other out."""
-    parent, _, name = location.url.rpartition("/")
-    beside, whole = Location(parent), f".{name}.lease"
-    mine = whole if part is None else f"{whole}-{part.index}-of-{part.of}"
+    """A lease beside an output on S3, or a line where none can be had."""
+    hold = _Unlocked(part)
     with ExitStack() as stack:
         try:
-            if parent.endswith("/"):
-                raise UnconditionalError  # the output is a whole bucket, with nothing beside it
-            what = "a whole run" if part is None else f"part {part}"
-            lease = stack.enter_context(leased(beside, mine, location.url, what, say))
+            hold = _Unlocked(part, _take_lease(stack, location, part, say))
         except UnconditionalError:
             if not location.url.startswith("memory:"):
                 say(
                     f"{location}: no conditional writes there; see to it yourself that no other run writes here"
                 )
-            yield _Unlocked(part)
-            return
-        # After one's own is there, so that of a whole run and a part that come at once one sees the other.
-        parts = {key for key in beside.children() if key.startswith(f"{whole}-")}
-        holder = alive(beside, parts if part is None else [whole], say)
-        if holder is not None:
-            raise _refusal(location.url, holder)
-        for key in parts if part is None else ():
-            beside.delete(key)  # of parts that were killed
-        yield _Unlocked(part, lease)
+        except AccessDeniedError as error:
+            stack.close()
+            say(
+                f"{location}: no lease beside it, {error.what}; see to it yourself that no other run writes here"
+            )
+        yield hold
+
+
+def _take_lease(stack: ExitStack, location: Location, part: Part | None, say: Say) -> Lease:
+    """The lease of this run or part, held by the stack; a whole run and parts keep each other out."""
+    parent, _, name = location.url.rpartition("/")
+    if parent.endswith("/"):
+        raise UnconditionalError  # the output is a whole bucket, with nothing beside it
+    beside, whole = Location(parent), f".{name}.lease"
+    mine, what = whole, "a whole run"
+    if part is not None:
+        mine, what = f"{whole}-{part.index}-of-{part.of}", f"part {part}"
+    lease = stack.enter_context(leased(beside, mine, location.url, what, say))
+    # After one's own is there: a whole run and a part that come at once see each other, and both are refused.
+    others = {whole}
+    if part is None:
+        others = {key for key in beside.children() if key.startswith(f"{whole}-")}
+    holder = alive(beside, others, location.url, say)
+    if holder is not None:
+        raise _refusal(location.url, holder)
+    for key in others:  # of who was killed; or is silent, and will find out
+        beside.delete(key)
+    return lease
 
 
 @dataclass

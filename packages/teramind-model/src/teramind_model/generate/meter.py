@@ -24,7 +24,7 @@ class Taken:
     Attributes:
         seconds, cpu_seconds: by the clock, and of all threads.
         resident_before, resident_peak: bytes of the process's memory, libraries and weights included, before the units
-            and at its highest since it began; 0 where the system does not tell.
+            and at its highest since it began, the loading of weights included; 0 where the system does not tell.
         device_peak: bytes of tensors on a CUDA device at their highest, weights included; 0 on a CPU.
     """
 
@@ -45,7 +45,10 @@ class Taken:
 
 @contextmanager
 def metered(taken: Taken, device: torch.device) -> Iterator[None]:
-    """A scope whose time and memory are added to ``taken`` at its end, however it ends."""
+    """A scope whose time and memory are added to ``taken`` at its end, however it ends.
+
+    They are the process's: of several scopes at once in one process each counts the others, too.
+    """
     cuda = device.type == "cuda"
     if cuda:
         torch.cuda.reset_peak_memory_stats(device)

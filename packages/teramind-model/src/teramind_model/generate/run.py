@@ -131,7 +131,8 @@ class _Run:
         if writer is None:
             return self.up_to_date()
         watching.catch_up(writer)
-        made = self._windows(writer, watching) if self.strip is None else self._units(writer, watching, hold)
+        make = self._windows if self.strip is None else self._units
+        made = make(writer, watching, hold)
         watching.finish()
         run = {
             "wall_time_s": round(time.monotonic() - began, 3),
@@ -191,7 +192,7 @@ class _Run:
         self.strip = agreed
         return resume_brain(self.out)
 
-    def _windows(self, writer: BrainWriter, watching: Watchers) -> dict[str, Any]:
+    def _windows(self, writer: BrainWriter, watching: Watchers, hold: Hold) -> dict[str, Any]:
         setting, config = self.setting, self.config
         tiles = computed(config, setting.source, setting.job)
         sampler = Sampler(
@@ -204,7 +205,7 @@ class _Run:
             config.run.precision,
             setting.tissue,
         )
-        return {"windows": run_windows(writer, sampler, setting.job, watching, self.say)}
+        return {"windows": run_windows(writer, sampler, setting.job, watching, hold.check, self.say)}
 
     def _units(self, writer: BrainWriter, watching: Watchers, hold: Hold) -> dict[str, Any]:
         """Make and write all units of this run that are not wholly written."""
@@ -222,17 +223,12 @@ class _Run:
         done = Done()
         if todo:
             with progress(steps, "generate", "tile-steps") as advance:
-
-                def tell(n: float = 1) -> None:
-                    hold.check()
-                    advance(n)
-
-                done = self.by.make(setting, writer, todo, watching, tell)
+                done = self.by.make(setting, writer, todo, watching, advance, hold.check)
         self.say(
             f"{self.out}: {len(todo)} units, {done.tile_steps:,} tile-steps; "
             f"{done.bins_read:,} gene bins read, {done.shards_written:,} shards written"
         )
-        return asdict(done)
+        return {**asdict(done), "strip": self.strip}
 
     def _is_last(self, part: Part, hold: Hold, writer: BrainWriter, run: dict[str, Any]) -> bool:
         """Whether this part is to complete the store: everything is written, and nobody else is at work."""

@@ -19,8 +19,10 @@ __all__ = ["run_windows"]
 Say = Callable[[str], None]
 
 
-def run_windows(writer: BrainWriter, sampler: Sampler, job: Job, on_shard: Watcher, say: Say) -> int:
-    """Make and write every window that is not wholly written; their number."""
+def run_windows(
+    writer: BrainWriter, sampler: Sampler, job: Job, on_shard: Watcher, check: Callable[[], None], say: Say
+) -> int:
+    """Make and write every window that is not wholly written; their number. ``check`` raises what is to end it."""
     pending = {z + job.first for z, _ in writer.pending("morphology")}
     todo = [window for window in job.windows if not pending.isdisjoint(window.image)]
     if len(todo) < len(job.windows):
@@ -36,6 +38,7 @@ def run_windows(writer: BrainWriter, sampler: Sampler, job: Job, on_shard: Watch
             for slot, z in enumerate(window.image):
                 # Slices beyond the last section, or not asked for, are discarded.
                 if job.first <= z < job.end:
+                    check()
                     _write_section(writer, z - job.first, job.inside, cut(images[:, slot]), on_shard)
     return len(todo)
 
