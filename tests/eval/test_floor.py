@@ -22,6 +22,7 @@ from teramind_eval.report.nuclei_charts import nuclei_table
 from teramind_eval.report.tables import floor_numbers, summary
 from tests.eval.conftest import Stores
 from tests.eval.drawn import PROVENANCE, draw_section, imitation, write_generated
+from tests.eval.likeness_fakes import FakeWeights, pooled
 
 TILE = 32
 
@@ -67,7 +68,8 @@ def evidence(stores: Stores, tmp_path_factory: pytest.TempPathFactory) -> Eviden
     runs = {"a": str(stores.good), "b": str(other)}
     config = report_config(real=str(stores.real), generated=runs, out=str(root / "r"))
     opened = open_stores(config)
-    task = Task(opened, Sizes(TILE, 64), config.nuclei.build(), draws=draws_of(opened))
+    draws = draws_of(opened)
+    task = Task(opened, Sizes(TILE, 64), config.nuclei.build(), inception=FakeWeights(), draws=draws)
     return gather(config, opened, task, root / "journal", ({}, {}))
 
 
@@ -112,6 +114,33 @@ def test_nuclei_of_the_draws_are_compared_as_with_the_real_ones(evidence: Eviden
     assert found.mean_difference == pytest.approx(abs(values[0].mean() - values[1].mean()))
 
 
+def test_features_of_the_draws_lie_so_far_apart(evidence: Evidence) -> None:
+    """FID written out, of DAPI's tiles."""
+    from scipy.linalg import sqrtm
+
+    found: list[list[np.ndarray]] = [[], []]
+    for section, seed in enumerate((11, 12)):
+        y, x, _ = draw_section(seed).molecules
+        held = set(zip((y // TILE).tolist(), (x // TILE).tolist(), strict=True))
+        for features, one in zip(found, evidence.stores[1:], strict=True):
+            dapi = np.asarray(open_brain(one.brain.url).read("morphology", section))[:1]
+            features += [
+                pooled(dapi[(slice(None), *tile.slices)].repeat(3, axis=0))
+                for tile in tiles(Box(0, 256, 0, 256), TILE)
+                if (tile.y0 // TILE, tile.x0 // TILE) in held
+            ]
+    a, b = (np.array(features) for features in found)
+    c, d = np.cov(a.T), np.cov(b.T)
+    fid = np.square(a.mean(0) - b.mean(0)).sum() + np.trace(c + d - 2 * sqrtm(c @ d).real)
+    floor = evidence.results.noise_floor
+    assert floor is not None
+    assert floor.distribution.keys() == {"DAPI", "PolyT", "together"}
+    assert floor.distribution["DAPI"].n == len(a)
+    assert floor.distribution["DAPI"].fid == pytest.approx(fid, rel=1e-3)
+    far = evidence.results.store("generated")[0].brain.distribution["DAPI"].fid
+    assert far is not None and 0 < fid < far
+
+
 def test_the_tables_have_a_column_of_it(evidence: Evidence) -> None:
     results = evidence.results
     floor = results.noise_floor
@@ -120,11 +149,13 @@ def test_the_tables_have_a_column_of_it(evidence: Evidence) -> None:
     assert {len(cells) for cells in rows.values()} == {4}
     assert rows["PSNR (dB)"][-1].text == f"{floor.image['together'].psnr_db.mean:.2f}"
     assert rows["Centroid F1 against the real image"][-1].text == f"{floor.nuclei.f1:.3f}"
+    assert rows["sFID"][-1].text == f"{floor.distribution['together'].sfid:.2f}"
     assert rows["Nuclear area (µm²)"][-1].text == f"Δ {floor.measures['area_um2'].mean_difference:.1f}"
     nuclei = nuclei_table(results.stores, evidence.sizes, 0.432, floor)
     assert nuclei[3].cells[-1][2] == f"KS {floor.measures['solidity'].kolmogorov_smirnov:.3f}"
     numbers = {(row["measure"], row["stain"]): row["mean"] for row in floor_numbers(results)}
     assert numbers["ssim", "DAPI"] == floor.image["DAPI"].ssim.mean
+    assert numbers["fid", "PolyT"] == floor.distribution["PolyT"].fid
     assert numbers["solidity_wasserstein", "DAPI"] == floor.measures["solidity"].wasserstein
 
 

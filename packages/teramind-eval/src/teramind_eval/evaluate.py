@@ -135,10 +135,12 @@ class Raw:
 
 @dataclass(frozen=True)
 class Measured:
-    """Sums of all stores by label: one entry a section, and distances of the brain's features by stain grouping."""
+    """Sums of all stores by label: one entry a section, and distances of the brain's features by stain grouping, from
+    the real one's and (`apart`, of draws) from the first draw's."""
 
     by_store: dict[str, tuple[Raw, ...]]
     distribution: dict[str, dict[str, Distribution]] = field(default_factory=dict)
+    apart: dict[str, dict[str, Distribution]] = field(default_factory=dict)
 
     def brain(self, label: str) -> Raw:
         """Sums of all sections of a store."""
@@ -158,7 +160,8 @@ def measure_section(
     truth = None if task.truth is None else read_truth(task.truth, name, real.canvas).inside(real.inside)
     likeness = measure_tiles(stores, section, sizes.tile, extractor, task.seed, task.draws, score)
     features = {label: one.features for label, one in likeness.items()}
-    far = distances(features, stores)
+    labels = [one.label for one in stores]
+    far = distances(features, labels[0], labels[1:])
     canvas = Box(0, real.canvas[0], 0, real.canvas[1])
     patches = [
         patch
@@ -180,7 +183,7 @@ def measure_section(
             measure(nuclei, patches, grid, (regions_of_nuclei(real, section, nuclei), at_patches)),
             None if truth is None else match_centroids(truth.centroids, truth.radius_px, nuclei.centroids),
             None if nuclei is reference else _match_nuclei(reference, nuclei),
-            far[one.label],
+            far.get(one.label, {}),
             _seams(task, one, section),
             Between(
                 likeness[one.label].between,
@@ -222,13 +225,13 @@ def _outside_black(pixels: npt.NDArray[np.uint8], box: Box, inside: Box) -> npt.
     return out
 
 
-def distances(features: Features, stores: Sequence[Compared]) -> dict[str, dict[str, Distribution]]:
-    """How far the features of each store lie from the real one's, by label and stain grouping."""
-    out: dict[str, dict[str, Distribution]] = {one.label: {} for one in stores}
-    for grouping, sums in features.get(stores[0].label, {}).items():
+def distances(features: Features, first: str, others: Sequence[str]) -> dict[str, dict[str, Distribution]]:
+    """How far the features of other stores lie from those of the `first`, by label and stain grouping."""
+    out: dict[str, dict[str, Distribution]] = {label: {} for label in others}
+    for grouping, sums in features.get(first, {}).items():
         reference = Reference(sums)
-        for one in stores[1:]:
-            out[one.label][grouping] = reference.compare(features[one.label][grouping])
+        for label in others:
+            out[label][grouping] = reference.compare(features[label][grouping])
     return out
 
 

@@ -11,11 +11,19 @@ from typing import Any
 
 from teramind_eval.likeness import ImageSums
 from teramind_eval.metrics.accumulate import IntegerDistribution
+from teramind_eval.metrics.distribution import Distribution
 from teramind_eval.morphometry.compare import Match
 from teramind_eval.morphometry.measure import MEASURES, Morphometry, step_of
 from teramind_eval.pairs import Compared
 from teramind_eval.part import SPREAD
-from teramind_eval.results import DrawDistance, ImageScores, MatchScores, NoiseFloor
+from teramind_eval.results import (
+    DistributionScores,
+    DrawDistance,
+    ImageScores,
+    MatchScores,
+    NoiseFloor,
+    Statistic,
+)
 
 #: What two draws of one brain may differ in: the seed, how many were asked for, and where and in what pieces they ran.
 _FREE = ("seed", "draws", "device", "precision", "plan", "sections", "region", "roi_exact", "tissue_only")
@@ -64,7 +72,11 @@ def _request(store: Compared) -> dict[str, Any]:
 
 
 def noise_floor(
-    draws: Sequence[str], between: Between, nuclei: Mapping[str, Morphometry], pixel_size_um: float
+    draws: Sequence[str],
+    between: Between,
+    nuclei: Mapping[str, Morphometry],
+    pixel_size_um: float,
+    apart: Mapping[str, Mapping[str, Distribution]] | None = None,
 ) -> NoiseFloor:
     """The floor as plain numbers; several draws are each laid beside the first, and pooled.
 
@@ -73,6 +85,7 @@ def noise_floor(
         between: sums over the brain.
         nuclei: of each draw, by label.
         pixel_size_um: edge of a pixel.
+        apart: features of each draw but the first beside the first's, by label and stain grouping.
     """
     measures = {}
     for name in MEASURES:
@@ -81,13 +94,31 @@ def noise_floor(
         if not others or not first.n or not all(one.n for one in others):
             continue
         far = [first.distances(one) for one in others]
-        apart = [abs(one.moments.mean - first.moments.mean) for one in others]
+        means = [abs(one.moments.mean - first.moments.mean) for one in others]
         measures[name] = DrawDistance(
-            step * sum(apart) / len(far),
+            step * sum(means) / len(far),
             step * sum(one[0] for one in far) / len(far),
             sum(one[1] for one in far) / len(far),
         )
     stains = between.image.stains
     image = {stain: ImageScores.of(between.image.measures, stain) for stain in stains}
     matched = MatchScores.of(between.nuclei) if len(draws) > 1 else None
-    return NoiseFloor(tuple(draws), image, matched, measures)
+    return NoiseFloor(tuple(draws), image, matched, measures, _mean_distances(list((apart or {}).values())))
+
+
+def _mean_distances(apart: Sequence[Mapping[str, Distribution]]) -> dict[str, DistributionScores]:
+    """By stain grouping; none of a distance that is not known of every draw."""
+    out = {}
+    for grouping in apart[0] if apart else ():
+        found = [one[grouping] for one in apart]
+        kid = found[0].kid
+        for one in found[1:]:
+            kid = kid.merge(one.kid)
+        fid, sfid = ([getattr(one, name) for one in found] for name in ("fid", "sfid"))
+        out[grouping] = DistributionScores(_mean(fid), _mean(sfid), Statistic.of(kid), found[0].n)
+    return out
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known and len(known) == len(values) else None

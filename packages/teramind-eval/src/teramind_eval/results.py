@@ -229,12 +229,14 @@ class NoiseFloor:
 
     `image` by stain over the tissue tiles that the others are scored on, `nuclei` matched between draws, `measures` by
     name, mean over draws. Of a single store that holds the spread of its own draws PSNR alone is known.
+    `distribution` by stain grouping: Inception's features, mean over draws; empty where none were made.
     """
 
     draws: tuple[str, ...]
     image: dict[str, ImageScores]
     nuclei: MatchScores | None
     measures: dict[str, DrawDistance]
+    distribution: dict[str, DistributionScores] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

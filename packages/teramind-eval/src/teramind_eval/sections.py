@@ -129,8 +129,11 @@ class _Keeper:
                 raise gone(self.journal, index)
             for label, raw in raws.items():
                 found[label].append(raw)
-        far = distances(self._features, self.task.stores)
-        return Measured({label: tuple(raws) for label, raws in found.items()}, far)
+        real, *others = (one.label for one in self.task.stores)
+        far = distances(self._features, real, others)
+        draws = self.task.draws
+        apart = distances(self._features, draws[0], draws[1:]) if len(draws) > 1 else {}
+        return Measured({label: tuple(raws) for label, raws in found.items()}, far, apart)
 
 
 def _section(index: int) -> str:

@@ -251,7 +251,7 @@ def _floor(task: Task, measured: Measured) -> NoiseFloor | None:
     for one in raws.values():
         between = between.merge(one.between)
     nuclei = {label: one.morphometry for label, one in raws.items()}
-    return noise_floor(task.draws, between, nuclei, task.stores[0].brain.pixel_size_um)
+    return noise_floor(task.draws, between, nuclei, task.stores[0].brain.pixel_size_um, measured.apart)
 
 
 def _made(stores: Sequence[Compared]) -> dict[str, dict[str, Any]]:

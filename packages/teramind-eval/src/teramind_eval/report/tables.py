@@ -10,6 +10,7 @@ from typing import Any, Literal
 from teramind_eval.results import (
     TOGETHER,
     Distances,
+    DistributionScores,
     NoiseFloor,
     NucleiScores,
     Results,
@@ -65,8 +66,10 @@ def _f1(scores: Scores, against: str) -> Statistic | None:
 
 def _far(scores: Scores, measure: str) -> Statistic | None:
     found = scores.distribution.get(TOGETHER)
-    if found is None:
-        return None
+    return None if found is None else _statistic(found, measure)
+
+
+def _statistic(found: DistributionScores, measure: str) -> Statistic:
     value: Statistic | float | None = getattr(found, measure)
     return value if isinstance(value, Statistic) else Statistic(value, None, found.n)
 
@@ -233,7 +236,7 @@ def _as_scores(floor: NoiseFloor) -> Scores:
         area_um2_to_real=None if area is None else Distances(area.wasserstein, area.kolmogorov_smirnov),
         against_real=floor.nuclei,
     )
-    return Scores(floor.image, nuclei)
+    return Scores(floor.image, nuclei, distribution=floor.distribution)
 
 
 def floor_numbers(results: Results) -> list[dict[str, Any]]:
@@ -246,6 +249,11 @@ def floor_numbers(results: Results) -> list[dict[str, Any]]:
         {**head, "measure": measure, "stain": stain, **asdict(getattr(image, measure))}
         for stain, image in floor.image.items()
         for measure in ("psnr_db", "ssim", "ms_ssim")
+    ]
+    rows += [
+        {**head, "measure": measure, "stain": grouping, **asdict(_statistic(far, measure))}
+        for grouping, far in floor.distribution.items()
+        for measure in ("fid", "sfid", "kid")
     ]
     found = floor.nuclei
     if found is not None:
