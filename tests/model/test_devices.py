@@ -29,8 +29,8 @@ from tests.model.tiny import tiny_atlas
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 
-FLAGS = "--patch 32 --channels 2 --gene-widths 4,2,2 --time-width 8 --device cpu --steps 3 --batch 4 --accumulate 2"
-FLAGS += " --lr 1e-3 --sample-every 0 --held-out 0.3 --validate-every 3 --dropout 0.3"
+FLAGS = "--patch 32 --channels 2 --gene-widths 4,2,2 --time-width 8 --device cpu --steps 2 --batch 4 --accumulate 2"
+FLAGS += " --lr 1e-3 --sample-every 0 --held-out 0.3 --validate-every 2 --dropout 0.3"
 
 
 @pytest.fixture(scope="module")
@@ -56,9 +56,9 @@ def test_two_processes_train_as_one(atlas: Brain, tmp_path: Path) -> None:
         train_command(atlas, tmp_path / name, "--devices", n) for name, n in (("one", "1"), ("two", "2"))
     )
     assert one.returncode == two.returncode == 0, two.stderr
-    assert two.stdout.count("trained 3 steps") == 1
+    assert two.stdout.count("trained 2 steps") == 1
     rows = [[float(v) for v in row[1:6]] for run in ("one", "two") for row in curve(tmp_path / run)[1:]]
-    torch.testing.assert_close(torch.tensor(rows[3:]), torch.tensor(rows[:3]), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(torch.tensor(rows[2:]), torch.tensor(rows[:2]), rtol=1e-5, atol=1e-6)
     ours, theirs = (load_checkpoint(tmp_path / name) for name in ("one", "two"))
     for name, tensor in ours.weights().items():
         torch.testing.assert_close(theirs.weights()[name], tensor, rtol=0, atol=1e-4)
@@ -66,7 +66,7 @@ def test_two_processes_train_as_one(atlas: Brain, tmp_path: Path) -> None:
     with (tmp_path / "two" / "validation.csv").open() as handle:
         assert len(list(csv.reader(handle))) == 7
     # Processes are how, not what: a run of two goes on with one.
-    longer = train_command(atlas, tmp_path / "two", "--devices", "1", "--steps", "4")
+    longer = train_command(atlas, tmp_path / "two", "--devices", "1", "--steps", "3")
     assert longer.returncode == 0, longer.stderr
 
 
