@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import pytest
+from typing_extensions import TypeAliasType
 
 from teramind_data.errors import InputError, StoreError
 from teramind_data.geometry import Box
@@ -16,7 +18,7 @@ from teramind_data.store import Brain, create_brain, open_brain
 from teramind_eval import sections
 from teramind_eval.config import report_config
 from teramind_eval.evaluate import Measured, Raw, Sizes, Task, store_results
-from teramind_eval.journal import Arrays, Journal, pack
+from teramind_eval.journal import Arrays, Journal, pack, unpack
 from teramind_eval.metrics.distribution import (
     FeatureMoments,
     FeatureSums,
@@ -363,6 +365,19 @@ def test_features_that_go_before_they_are_merged_are_missed(
     monkeypatch.setattr(Journal, "write", lossy)
     with pytest.raises(StoreError, match=r"measured section has gone.*found no 1.*same command again"):
         measure_brains(_task(stores, annotated), Walk(tmp_path))
+
+
+def test_a_journal_sees_through_names_for_types(tmp_path: Path) -> None:
+    """As `numpy.typing.NDArray` is one since numpy 2.5, on Python 3.12."""
+    item = TypeVar("item", bound=np.generic)
+    named = TypeAliasType("named", np.ndarray[tuple[int, ...], np.dtype[item]], type_params=(item,))
+    whole = TypeAliasType("whole", npt.NDArray[np.int64])
+    held: Arrays = {}
+    packed = pack((np.arange(3), np.arange(2)), held)
+    for kind in (tuple[named[np.int64], ...], tuple[whole, ...]):  # type: ignore[valid-type]
+        first, second = unpack(kind, packed, held)
+        assert first.tolist() == [0, 1, 2]
+        assert second.tolist() == [0, 1]
 
 
 def test_a_journal_gives_back_what_it_was_given(measured: Measured, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from teramind_model.diffusion.noise import start_noise
 from teramind_model.diffusion.steps import sampler_steps
 from teramind_model.generate import load_source
 from teramind_model.generate.config import Precision
-from teramind_model.generate.sampling import autocast
+from teramind_model.generate.ready import computing
 from teramind_model.network.unet import PatchUNet
 
 PLACE = Box(96, 128, 96, 160)
@@ -38,7 +38,7 @@ def picture(counts: torch.Tensor, sampler: str, steps: int, precision: Precision
     model = load_source("phantom", "cpu").model
     assert isinstance(model, PatchUNet)
     noise = torch.from_numpy(start_noise(0, (0, 1), (0, 1), PLACE)).flatten(0, 1)
-    with autocast("cpu", precision):
+    with computing(model, precision):
         x = sample_canvas(model, counts, noise, sampler_steps(sampler, steps))
     return to_uint8(x).numpy().astype(int)
 

@@ -50,11 +50,11 @@ class Nothing(PatchUNet):
         c = self.config
         return torch.zeros(len(encoded.middle), c.stains * c.image_slices, c.patch, c.patch)
 
-    def collage(
-        self, encoded: Encoded, genes: GeneFeatures, rows: int, columns: int
+    def collage_between(
+        self, rows: tuple[Encoded, Encoded], genes: tuple[GeneFeatures, GeneFeatures]
     ) -> tuple[Encoded, GeneFeatures]:
-        g_0, g_1, g_2, g_3 = (g[: columns - 1] for g in genes)
-        return Encoded(encoded.middle[: columns - 1], ()), (g_0, g_1, g_2, g_3)
+        g_0, g_1, g_2, g_3 = (g[:-1] for g in genes[0])
+        return Encoded(rows[0].middle[:-1], ()), (g_0, g_1, g_2, g_3)
 
 
 def atlas_of(path: Path, canvas: tuple[int, int], shard: int, genes: int) -> Brain:

@@ -15,7 +15,7 @@ from teramind_model import sample_canvas
 from teramind_model.config import resolve
 from teramind_model.describe import preset_network, receptive_halo
 from teramind_model.network import NetworkConfig, TeraMind
-from teramind_model.network.collage import collage
+from teramind_model.network.collage import collage, collage_between
 from teramind_model.network.cost import meta_model
 from teramind_model.network.recompute import recompute_blocks
 from teramind_model.presets import PRESETS
@@ -204,3 +204,8 @@ def test_the_human_panel_is_part_of_the_larger_one(reference_dir: Path) -> None:
     human, supp = (read_panel(reference_dir / "panels" / f"{n}.csv") for n in ("human_81", "supp_500"))
     assert len(human) == PRESETS["human-81"].genes
     assert len(supp.positions(human)) == 81
+
+
+def test_a_collage_between_rows_is_the_collage_of_both() -> None:
+    above, below = torch.arange(2 * 6 * 4 * 8 * 2 * 3).view(2, 6, 4, 8, 2, 3)
+    assert torch.equal(collage_between(above, below), collage(torch.cat((above, below)), 2, 6))

@@ -48,6 +48,9 @@ def pack(value: Any, arrays: Arrays) -> Any:
 def unpack(kind: Any, value: Any, arrays: Mapping[str, np.ndarray]) -> Any:
     """What `pack` was given, where `kind` is its type."""
     origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    if (alias := origin or kind) and hasattr(alias, "__value__"):
+        # A name for a type, as numpy's NDArray is one since 2.5: what it names says what the value is.
+        origin = typing.get_origin(alias.__value__)
     if is_dataclass(kind) and isinstance(kind, type):
         hints = typing.get_type_hints(kind)
         return kind(**{name: unpack(hints[name], item, arrays) for name, item in value.items()})

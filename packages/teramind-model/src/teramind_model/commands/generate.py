@@ -79,10 +79,17 @@ def command(
     precision: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
     threads: Annotated[int | None, typer.Option(help="CPU threads; torch's choice by default.")] = None,
     memory: Annotated[
-        str, typer.Option(help="What the work may take; more is refused before it begins.")
-    ] = "4GiB",
+        str | None,
+        typer.Option(help="What the work may take, else refused: 4GiB, on a GPU 85 % of its memory."),
+    ] = None,
     engine: Annotated[str, typer.Option(help="wavefront or straightforward.")] = "wavefront",
-    batch: Annotated[int, typer.Option(help="Tiles a batch of the wavefront.")] = 16,
+    batch: Annotated[
+        int | None, typer.Option(help="Tiles a batch of the wavefront: 16, on a GPU 64.")
+    ] = None,
+    compile_: Annotated[
+        bool,
+        typer.Option("--compile", help="Fuse kernels with torch.compile: on a GPU, for long runs."),
+    ] = False,
     preview: Annotated[str | None, typer.Option(help="JPEG that grows as the brain is made.")] = None,
     compare_with: Annotated[
         str | None, typer.Option(help="Real brain: PSNR and SSIM against it as rows finish.")
@@ -141,10 +148,11 @@ def command(
             device,
             precision,  # type: ignore[arg-type]
             threads,
-            parse_memory(memory),
+            None if memory is None else parse_memory(memory),
             overwrite,
             engine,  # type: ignore[arg-type]
             batch,
+            compile_,
         ),
         watch=WatchOptions(preview, compare_with),
         hands=Hands(

@@ -64,9 +64,16 @@ def command(
     precision: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
     threads: Annotated[int | None, typer.Option(help="CPU threads; torch's choice by default.")] = None,
     memory: Annotated[
-        str, typer.Option(help="What the work may take; more is refused before it begins.")
-    ] = "4GiB",
-    batch: Annotated[int, typer.Option(help="Tiles a batch of the wavefront.")] = 16,
+        str | None,
+        typer.Option(help="What the work may take, else refused: 4GiB, on a GPU 85 % of its memory."),
+    ] = None,
+    batch: Annotated[
+        int | None, typer.Option(help="Tiles a batch of the wavefront: 16, on a GPU 64.")
+    ] = None,
+    compile_: Annotated[
+        bool,
+        typer.Option("--compile", help="Fuse kernels with torch.compile: on a GPU, for long runs."),
+    ] = False,
     nuclei: Annotated[
         bool, typer.Option("--nuclei/--no-nuclei", help="Count nuclei too, where teramind-eval is installed.")
     ] = True,
@@ -99,8 +106,9 @@ def command(
             device,
             precision,  # type: ignore[arg-type]
             threads=threads,
-            memory=parse_memory(memory),
+            memory=None if memory is None else parse_memory(memory),
             batch=batch,
+            compile=compile_,
             overwrite=overwrite,
         ),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -51,9 +51,17 @@ def command(
     precision: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
     threads: Annotated[int | None, typer.Option(help="CPU threads; torch's choice by default.")] = None,
     memory: Annotated[
-        str | None, typer.Option(help="What the work may take; 4GiB, of a simulation 64GiB.")
+        str | None,
+        typer.Option(
+            help="What the work may take: 4GiB, on a GPU 85 % of its memory, of a simulation 64GiB."
+        ),
     ] = None,
-    batch: Annotated[int, typer.Option(help="Tiles a batch of the wavefront.")] = 16,
+    batch: Annotated[
+        int | None, typer.Option(help="Tiles a batch of the wavefront: 16, on a GPU 64.")
+    ] = None,
+    compile_: Annotated[
+        bool, typer.Option("--compile", help="As generate's: time is measured with it.")
+    ] = False,
     simulate: Annotated[
         bool,
         typer.Option(
@@ -89,8 +97,9 @@ def command(
 
     if device_tflops is not None and device_tflops <= 0:
         raise InputError("--device-tflops must be positive", expected="TFLOP/s > 0", found=device_tflops)
-    room = parse_memory(memory or ("64GiB" if simulate else "4GiB"))
-    run = RunOptions(device, precision, threads, room, batch=batch)  # type: ignore[arg-type]
+    asked = memory or ("64GiB" if simulate else None)
+    room = None if asked is None else parse_memory(asked)
+    run = RunOptions(device, precision, threads, room, batch=batch, compile=compile_)  # type: ignore[arg-type]
     config = GenerateConfig(
         atlas=atlas or "",
         checkpoint=checkpoint or "",
@@ -125,13 +134,17 @@ def _print_plan(
     from teramind_data.store import open_brain
     from teramind_model.generate.beside import taken_by
     from teramind_model.generate.plan import make_plan, measured_seconds
+    from teramind_model.generate.ready import made_ready
     from teramind_model.generate.source import load_source, pick_device
 
     if config.run.threads is not None:
         torch.set_num_threads(config.run.threads)
     # Another device than this one is planned for: no weights need go anywhere.
     where = "cpu" if device_tflops is not None else pick_device(config.run.device)
+    config = replace(config, run=config.run.on(where))
     source = load_source(config.checkpoint, where)
+    if device_tflops is None:
+        source = made_ready(source, config.run)
     atlas = open_brain(config.atlas)
     took = None if beside is None else taken_by(beside, config, source, atlas)
     plan = make_plan(config, source, atlas)

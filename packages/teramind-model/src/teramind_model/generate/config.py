@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
 from teramind_data.errors import InputError
@@ -29,6 +29,8 @@ Engine = Literal["wavefront", "straightforward"]
 SamplerName = Literal["ddim", "dpmpp-2m"]
 
 GIB = 1 << 30
+_OF_A_GPU = 0.85
+"""The rest is for weights, the kernels' work space and the allocator's gaps, which the plan leaves out."""
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": GIB, "t": 1 << 40}
 
 
@@ -40,35 +42,63 @@ class RunOptions:
         device: ``auto`` (a GPU where there is one), ``cpu``, ``cuda``, ``cuda:1``, ...
         precision: of the network; ``bfloat16`` runs it under autocast.
         threads: of the CPU; torch's own choice where None.
-        memory: bytes that a window may take (see ``teramind_model.generate.budget``).
+        memory: bytes that a window may take (see ``teramind_model.generate.budget``); by the device where None.
         overwrite: replace a store that is there already.
         engine: ``wavefront``: rows flow through all steps at once, memory does not grow with the height;
             ``straightforward``: one step of the whole canvas after the other. The same to rounding.
-        batch: places of the wavefront's batches. Kernels round differently for other shapes, so it is part of what
-            decides the bytes.
+        batch: places of the wavefront's batches, by the device where None. Kernels round differently for other shapes,
+            so it is part of what decides the bytes.
+        compile: let ``torch.compile`` fuse what it can; rounds differently, too.
     """
 
     device: str = "auto"
     precision: Precision = "float32"
     threads: int | None = None
-    memory: int = 4 * GIB
+    memory: int | None = None
     overwrite: bool = False
     engine: Engine = "wavefront"
-    batch: int = 16
+    batch: int | None = None
+    compile: bool = False
 
     def __post_init__(self) -> None:
         if self.engine not in get_args(Engine):
             raise InputError("unknown engine", expected=" or ".join(get_args(Engine)), found=self.engine)
-        if self.batch < 1:
+        if self.batch is not None and self.batch < 1:
             raise InputError("batch must be positive", expected=">= 1", found=self.batch)
         if self.precision not in get_args(Precision):
             raise InputError(
                 "unknown precision", expected=" or ".join(get_args(Precision)), found=self.precision
             )
+        if self.compile and self.engine == "straightforward":
+            raise InputError(
+                "--compile is for the wavefront, whose batches have one shape",
+                expected="--engine wavefront",
+                found=self.engine,
+            )
         if self.threads is not None and self.threads < 1:
             raise InputError("threads must be positive", expected=">= 1", found=self.threads)
-        if self.memory < 1:
+        if self.memory is not None and self.memory < 1:
             raise InputError("memory must be positive", expected="bytes > 0", found=self.memory)
+
+    def on(self, device: str) -> RunOptions:
+        """With what a device asks for where nothing was: on a GPU 64 places a batch, which fill it, and most of its
+        memory; else 16 places and 4 GiB."""
+        if not device.startswith("cuda"):
+            return replace(self, memory=self.room, batch=self.places)
+        import torch
+
+        whole = torch.cuda.get_device_properties(device).total_memory
+        return replace(self, memory=self.memory or int(_OF_A_GPU * whole), batch=self.batch or 64)
+
+    @property
+    def room(self) -> int:
+        """``memory``, or a CPU's 4 GiB."""
+        return self.memory or 4 * GIB
+
+    @property
+    def places(self) -> int:
+        """``batch``, or a CPU's 16."""
+        return self.batch or 16
 
 
 @dataclass(frozen=True)

@@ -88,9 +88,9 @@ def choose_width(config: GenerateConfig, source: Source, atlas: Brain, job: Job)
                 expected="--seeds 1, or --engine wavefront and a method that has it",
                 found=f"--seeds {config.draws}, {source.method.name}, engine {config.run.engine}",
             )
-        check_memory(source.network, computed(config, source, job), config.run.memory, history)
+        check_memory(source.network, computed(config, source, job), config.run.room, history)
         return None
-    return choose_strip(work_of(config, source), layout_of(source, atlas, job), config.run.memory)
+    return choose_strip(work_of(config, source), layout_of(source, atlas, job), config.run.room)
 
 
 def work_of(config: GenerateConfig, source: Source) -> Work:
@@ -102,7 +102,7 @@ def work_of(config: GenerateConfig, source: Source) -> Work:
         network.genes,
         network.gene_slices,
         config.steps,
-        config.run.batch,
+        config.run.places,
         carried(sampler_steps(config.sampler, config.steps)),
         source.method,
         config.run.precision,

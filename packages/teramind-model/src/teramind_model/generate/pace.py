@@ -9,8 +9,9 @@ from statistics import median
 
 import torch
 
+from teramind_model.generate.config import Precision
 from teramind_model.generate.counting import Counts
-from teramind_model.generate.sampling import autocast
+from teramind_model.generate.ready import computing
 from teramind_model.network.unet import PatchUNet
 
 __all__ = ["Pace", "measure_pace"]
@@ -37,7 +38,7 @@ class Pace:
 
 
 @torch.inference_mode()
-def measure_pace(model: PatchUNet, counts: tuple[int, int], batch: int, precision: str) -> Pace:
+def measure_pace(model: PatchUNet, counts: tuple[int, int], batch: int, precision: Precision) -> Pace:
     """Run each part for about a second, at least three times after a first one; the median of each.
 
     Args:
@@ -47,20 +48,20 @@ def measure_pace(model: PatchUNet, counts: tuple[int, int], batch: int, precisio
         precision: as of the generation.
     """
     c, device = model.config, next(model.parameters()).device
-    # Two rows of patches, from which a row of ``batch`` collage patches is cut.
-    row = batch + 1
     x = torch.randn(batch, c.stains * c.image_slices, c.patch, c.patch, device=device)
     t = torch.full((batch,), 500, device=device)
     bins = torch.ones(batch, counts[1], counts[0], c.bins, c.bins, device=device)
-    with autocast(device.type, precision):
+    with computing(model, precision):
         genes = model.gene_features(bins)
         encoded = model.encode(x, t, genes)
-        pick = torch.arange(2 * row, device=device) % batch
-        both = type(encoded)(encoded.middle[pick], tuple(skip[pick] for skip in encoded.skips))
+        # A row of patches, with itself below, from which a row of ``batch`` collage patches is cut.
+        pick = torch.arange(batch + 1, device=device) % batch
+        row = type(encoded)(encoded.middle[pick], tuple(skip[pick] for skip in encoded.skips))
         g_0, g_1, g_2, g_3 = (g[pick] for g in genes)
+        under = (g_0, g_1, g_2, g_3)
 
         def decode() -> object:
-            cut, cut_genes = model.collage(both, (g_0, g_1, g_2, g_3), 2, row)
+            cut, cut_genes = model.collage_between((row, row), (under, under))
             return model.decode(cut, t, cut_genes)
 
         return Pace(

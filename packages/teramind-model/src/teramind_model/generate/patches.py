@@ -19,6 +19,7 @@ __all__ = [
     "join_genes",
     "join_patches",
     "narrow_genes",
+    "own_patches",
     "spread",
     "taken",
 ]
@@ -76,6 +77,18 @@ def join_patches(pieces: Sequence[Encoded]) -> Encoded:
         return pieces[0]
     skips = zip(*(piece.skips for piece in pieces), strict=True)
     return Encoded(torch.cat([p.middle for p in pieces]), tuple(torch.cat(group) for group in skips))
+
+
+def own_patches(pieces: Sequence[Encoded]) -> Encoded:
+    """As :func:`join_patches`, but a single piece is copied where it is a part of something larger, all of which would
+    be kept with it."""
+    if len(pieces) > 1 or _is_whole(pieces[0].middle):
+        return join_patches(pieces)
+    return Encoded(pieces[0].middle.clone(), tuple(skip.clone() for skip in pieces[0].skips))
+
+
+def _is_whole(piece: Tensor) -> bool:
+    return piece.nbytes == piece.untyped_storage().nbytes()
 
 
 def join_genes(pieces: Sequence[GeneFeatures]) -> GeneFeatures:

@@ -99,7 +99,7 @@ def make_plan(config: GenerateConfig, source: Source, atlas: Brain) -> Plan:
         strips=len(every) // len(job.windows),
         units=len(every),
         strip_tiles=widest,
-        batch=config.run.batch,
+        batch=config.run.places,
         steps=config.steps,
         draws=config.draws,
         tiles=len(job.windows) * layout.region.area,
@@ -109,7 +109,7 @@ def make_plan(config: GenerateConfig, source: Source, atlas: Brain) -> Plan:
         weights=sum(p.nbytes for p in source.model.parameters()),
         bytes_in=census.counts.bins_read * source.network.gene_slices * genes,
         bytes_out=census.pixels * len(source.stains) * images * _PYRAMID[0] // _PYRAMID[1],
-        flop=_flop(source, census.counts, config.run.batch),
+        flop=_flop(source, census.counts, config.run.places),
     )
 
 
@@ -118,7 +118,7 @@ def measured_seconds(plan: Plan, config: GenerateConfig, source: Source) -> tupl
     assert isinstance(source.model, PatchUNet)
     network = source.network
     pace = measure_pace(
-        source.model, (network.genes, network.gene_slices), config.run.batch, config.run.precision
+        source.model, (network.genes, network.gene_slices), config.run.places, config.run.precision
     )
     return pace.seconds(plan.counts), pace
 
@@ -150,7 +150,7 @@ def _census(
         key = (unit.columns, sections)
         found = alike.get(key)
         if found is None:
-            found = count_unit(layout, unit, mine * sections, config.steps, config.run.batch, tissue)
+            found = count_unit(layout, unit, mine * sections, config.steps, config.run.places, tissue)
         if tissue is None:
             alike[key] = found
         total += found
@@ -160,8 +160,11 @@ def _census(
 def _flop(source: Source, counts: Counts, batch: int) -> int:
     method, network = source.method, source.network
     assert isinstance(method, TwoPathMethod)
+    values = network.to_dict()
+    if isinstance(source.model, PatchUNet) and "fold_z" in values:
+        values["fold_z"] = source.model.config.fold_z  # as it computes here
     with torch.device("meta"):
-        model = method.network(network).eval()
+        model = method.network(method.shape(values)).eval()
     work: Work = count_model(model, network.genes, network.gene_slices)
     return batch * (
         counts.gene_batches * work.gene_branch

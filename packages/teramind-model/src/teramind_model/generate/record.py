@@ -29,6 +29,8 @@ def request_of(
         further["roi_exact"] = True
     if config.tissue_only:
         further["tissue_only"] = True
+    if config.run.compile:
+        further["compiled"] = True
     if edits is not None:
         further |= edits.describe()
     return {
@@ -43,7 +45,7 @@ def request_of(
         "control": control,
         "precision": config.run.precision,
         "device": device.split(":")[0],
-        "plan": {"engine": config.run.engine, "batch": config.run.batch},
+        "plan": {"engine": config.run.engine, "batch": config.run.places},
     }
 
 

@@ -73,7 +73,7 @@ def generate(config: GenerateConfig, source: Source | None = None, *, say: Say =
     _refuse_own_input(config)
     with executor(config) as by:
         setting = prepare(config, by.device(config.run.device), source, by.home)
-        run = _Run(setting, choose_width(config, setting.source, setting.atlas, setting.job), by, say)
+        run = _Run(setting, choose_width(setting.config, setting.source, setting.atlas, setting.job), by, say)
         if decide(config.out, setting.request, overwrite=config.run.overwrite) == "up to date":
             return run.up_to_date()
         with hold_output(config.out, config.hands.part, say) as hold:

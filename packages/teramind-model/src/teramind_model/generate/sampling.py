@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,11 +14,13 @@ from teramind_model.controls import CountsSource
 from teramind_model.diffusion.ddim import Inside, to_uint8
 from teramind_model.diffusion.noise import start_noise
 from teramind_model.diffusion.steps import Step
+from teramind_model.generate.config import Precision
+from teramind_model.generate.ready import computing
 from teramind_model.generate.source import Source
 from teramind_model.generate.tissue import TissueTiles
 from teramind_model.methods.canvas import denoise_canvas
 
-__all__ = ["Sampler", "autocast"]
+__all__ = ["Sampler"]
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Sampler:
     canvas: tuple[int, int]
     steps: tuple[Step, ...]
     seed: int
-    precision: str = "float32"
+    precision: Precision = "float32"
     tissue: TissueTiles | None = None
 
     @property
@@ -64,7 +65,7 @@ class Sampler:
         counts = torch.from_numpy(self.counts.window_counts(window, surroundings).astype(np.float32))
         noise = start_noise(self.seed, window.image, range(network.stains), self.tiles)
         x_T = torch.from_numpy(noise).flatten(0, 1)
-        with autocast(device.type, self.precision):
+        with computing(source.model, self.precision):
             x = denoise_canvas(
                 source.method,
                 network,
@@ -88,10 +89,3 @@ class Sampler:
         pixels[self.inside.height :] = False
         pixels[:, self.inside.width :] = False
         return pixels.to(device)
-
-
-def autocast(device: str, precision: str) -> AbstractContextManager[object]:
-    """What runs the network in a precision: ``float32`` as it is, others under torch's autocast."""
-    if precision == "float32":
-        return nullcontext()
-    return torch.autocast(device, dtype=getattr(torch, precision))

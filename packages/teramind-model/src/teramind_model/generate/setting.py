@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -15,6 +15,7 @@ from teramind_model.diffusion.steps import sampler_steps
 from teramind_model.edits import EditedCounts, Edits, find_edits
 from teramind_model.generate.config import GenerateConfig
 from teramind_model.generate.job import Job, layout_of, plan_job
+from teramind_model.generate.ready import made_ready
 from teramind_model.generate.record import request_of
 from teramind_model.generate.source import Source, load_source
 from teramind_model.generate.strips import Strips
@@ -72,7 +73,7 @@ class Setting:
             canvas=self.atlas.canvas,
             first=job.first,
             end=job.end,
-            batch=config.run.batch,
+            batch=config.run.places,
             precision=config.run.precision,
             on_shard=on_shard,
             tissue=self.tissue,
@@ -91,8 +92,11 @@ def prepare(config: GenerateConfig, device: str, source: Source | None = None, h
     Raises:
         MissingInputError, InputError, PanelError: where atlas, checkpoint and request do not fit.
     """
+    config = replace(config, run=config.run.on(device))
     atlas = open_brain(config.atlas)
     source = load_source(config.checkpoint, home or device) if source is None else source
+    if not home:
+        source = made_ready(source, config.run)
     source.check_pixel_size(atlas)
     genes = source.gene_positions(atlas)
     job = plan_job(config, source, atlas)

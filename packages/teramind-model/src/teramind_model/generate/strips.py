@@ -18,11 +18,12 @@ from teramind_model.controls import CountsSource
 from teramind_model.diffusion.ddim import to_uint8
 from teramind_model.diffusion.steps import Step
 from teramind_model.generate.behind import WriteBehind
+from teramind_model.generate.config import Precision
 from teramind_model.generate.counting import Counts, count_unit
 from teramind_model.generate.draws import write_shard
 from teramind_model.generate.meter import Taken
+from teramind_model.generate.ready import computing
 from teramind_model.generate.rows import StoreRows
-from teramind_model.generate.sampling import autocast
 from teramind_model.generate.source import Source
 from teramind_model.generate.tissue import TissueTiles
 from teramind_model.generate.units import Layout, Unit
@@ -76,7 +77,7 @@ class Strips:
     first: int
     end: int
     batch: int
-    precision: str
+    precision: Precision
     on_shard: Watcher
     tissue: TissueTiles | None = None
 
@@ -138,8 +139,7 @@ class Strips:
         size = (shape.stains, shape.image_slices, self.layout.band, len(unit.columns) * patch)
         image = np.zeros(size, np.uint8)
         counted = 0
-        device = next(model.parameters()).device.type
-        for row, x in _each_under(lambda: autocast(device, self.precision), wavefront.rows()):
+        for row, x in _each_under(lambda: computing(model, self.precision), wavefront.rows()):
             y = row % edge * patch
             made = to_uint8(x).unflatten(0, (shape.stains, shape.image_slices))
             image[:, :, y : y + patch] = made.to("cpu", torch.uint8).numpy()

@@ -33,6 +33,7 @@ from teramind_model.generate.patches import (
     join_genes,
     join_patches,
     narrow_genes,
+    own_patches,
     spread,
     taken,
 )
@@ -235,7 +236,7 @@ class Wavefront:
                 parts[p.step].append(cut_patches(encoded, done, done + p.count))
                 done += p.count
         # Taken out one by one: all rows in parts and joined would be twice what the wave has to hold.
-        return {s: PatchRow(join_patches(parts.pop(s)), columns) for s, columns in runs.items()}
+        return {s: PatchRow(own_patches(parts.pop(s)), columns) for s, columns in runs.items()}
 
     def _decode(self, tiles: dict[int, int], below: dict[int, PatchRow]) -> dict[int, Tensor]:
         """Noise ``(tiles, k * Z, P, P)`` of what each step makes of its tile row, from the patch rows above and below
@@ -265,9 +266,9 @@ class Wavefront:
         above = self._steps[place.step].above
         assert above is not None  # the wave before encoded it
         first, count = place.first, place.count + 1
-        both = join_patches([above.cut(first, count), below.cut(first, count)])
-        genes = [self._genes_of(first, count, patch_row) for patch_row in (row, row + 1)]
-        return self._model.collage(both, join_genes(genes), 2, count)
+        rows = above.cut(first, count), below.cut(first, count)
+        genes = self._genes_of(first, count, row), self._genes_of(first, count, row + 1)
+        return self._model.collage_between(rows, genes)
 
     def _genes_of(self, first: int, count: int, patch_row: int) -> GeneFeatures:
         """Gene features of some neighbouring patches."""

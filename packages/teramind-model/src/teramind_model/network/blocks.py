@@ -48,6 +48,13 @@ class SliceConv(nn.Module):
         reference = nn.Conv3d(c_in, c_out, kernel)  # for its initialisation
         self.weight = reference.weight
         self.bias = nn.Parameter(torch.zeros(c_out)) if reference.bias is None else reference.bias
+        self._settled: Tensor | None = None
+
+    def settle(self, slices: int) -> None:
+        """Fold the weight once and for all, where it is folded: for a network that learns no more and sees windows of
+        ``slices``. The same numbers without folding at each call."""
+        if self.fold and self.kernel[0] > 1 and slices > 1:
+            self._settled = fold_weight(self.weight.detach(), slices, pad=self.kernel[0] // 2)
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve ``(b, y, x, z, c_in)`` to ``(b, y, x, z, c_out)``."""
@@ -63,8 +70,9 @@ class SliceConv(nn.Module):
             return out.unflatten(0, (batch, slices)).permute(0, 3, 4, 1, 2).contiguous()
         if self.fold:
             flat = x.flatten(3).permute(0, 3, 1, 2)
-            weight = fold_weight(self.weight, slices, pad=kz // 2)
-            out = functional.conv2d(flat, weight, self.bias.repeat(slices), padding=1)
+            kept = self._settled
+            folded = fold_weight(self.weight, slices, pad=kz // 2) if kept is None else kept
+            out = functional.conv2d(flat, folded, self.bias.repeat(slices), padding=1)
             return out.permute(0, 2, 3, 1).unflatten(3, (slices, -1)).contiguous()
         out = functional.conv3d(x.permute(0, 4, 3, 1, 2), self.weight, self.bias, padding=(kz // 2, 1, 1))
         return out.permute(0, 3, 4, 2, 1).contiguous()

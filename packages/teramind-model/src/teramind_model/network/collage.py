@@ -29,3 +29,23 @@ def collage(features: Tensor, rows: int, columns: int) -> Tensor:
     wide = torch.stack((tall[:, :, :-1, :, :, 1], tall[:, :, 1:, :, :, 0]), dim=5)
     # (b, rows - 1, columns - 1, 2, y/2, 2, x/2, z, c)
     return wide.reshape(grids * (rows - 1) * (columns - 1), height, width, slices, channels)
+
+
+def collage_between(above: Tensor, below: Tensor) -> Tensor:
+    """:func:`collage` of two rows of patches, each number copied once and nothing kept for a gradient.
+
+    Parameters
+    ----------
+    above, below
+        ``(n, y, x, z, c)``, neighbours from left to right.
+
+    Returns
+    -------
+    ``(n - 1, y, x, z, c)``
+    """
+    count, height, width, slices, channels = above.shape
+    y, x = height // 2, width // 2
+    cut = above.new_empty((count - 1, height, width, slices, channels))
+    cut[:, :y, :x], cut[:, :y, x:] = above[:-1, y:, x:], above[1:, y:, :x]
+    cut[:, y:, :x], cut[:, y:, x:] = below[:-1, :y, x:], below[1:, :y, :x]
+    return cut

@@ -19,7 +19,7 @@ from teramind_model.network.blocks import (
     identity,
     upsample,
 )
-from teramind_model.network.collage import collage
+from teramind_model.network.collage import collage, collage_between
 from teramind_model.network.config import NetworkConfig
 from teramind_model.network.gene_gene import GeneFeatures, GeneGeneBlock
 from teramind_model.network.gene_morph import GeneMorphAttention, ImageAttention
@@ -253,6 +253,18 @@ class PatchUNet(nn.Module):
             collage(encoded.middle, rows, columns), tuple(collage(s, rows, columns) for s in encoded.skips)
         )
         g_0, g_1, g_2, g_3 = (collage(g, rows, columns) for g in genes)
+        return cut, (g_0, g_1, g_2, g_3)
+
+    def collage_between(
+        self, rows: tuple[Encoded, Encoded], genes: tuple[GeneFeatures, GeneFeatures]
+    ) -> tuple[Encoded, GeneFeatures]:
+        """:meth:`collage` of two rows of patches, above and below, without joining them first; gives no gradient."""
+        above, below = rows
+        skips = zip(above.skips, below.skips, strict=True)
+        cut = Encoded(
+            collage_between(above.middle, below.middle), tuple(collage_between(*pair) for pair in skips)
+        )
+        g_0, g_1, g_2, g_3 = (collage_between(*pair) for pair in zip(*genes, strict=True))
         return cut, (g_0, g_1, g_2, g_3)
 
     def forward(self, x: Tensor, t: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:

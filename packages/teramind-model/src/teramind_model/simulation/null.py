@@ -45,18 +45,18 @@ class NullNetwork(PatchUNet):
         """What was encoded, ``(b, k * Z, P, P)``."""
         return encoded.middle
 
-    def collage(
-        self, encoded: Encoded, genes: GeneFeatures, rows: int, columns: int
+    def collage_between(
+        self, rows: tuple[Encoded, Encoded], genes: tuple[GeneFeatures, GeneFeatures]
     ) -> tuple[Encoded, GeneFeatures]:
-        """As any network's, of a grid of two rows; of maps ``(b, k * Z, P, P)``, to transpose none."""
-        above, below = encoded.middle.unflatten(0, (rows, columns))
+        """As any network's, of maps ``(b, k * Z, P, P)``, to transpose none."""
+        above, below = (row.middle for row in rows)
         half = above.shape[-1] // 2
-        cut = above.new_empty((columns - 1, *above.shape[1:]))
+        cut = above.new_empty((len(above) - 1, *above.shape[1:]))
         cut[..., :half, :half] = above[:-1, :, half:, half:]
         cut[..., :half, half:] = above[1:, :, half:, :half]
         cut[..., half:, :half] = below[:-1, :, :half, half:]
         cut[..., half:, half:] = below[1:, :, :half, :half]
-        g_0, g_1, g_2, g_3 = (g[: columns - 1] for g in genes)
+        g_0, g_1, g_2, g_3 = (g[:-1] for g in genes[0])
         return Encoded(cut, ()), (g_0, g_1, g_2, g_3)
 
 
