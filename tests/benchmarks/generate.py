@@ -278,7 +278,10 @@ def _numbers(text: str) -> tuple[int, ...]:
 
 
 def _names(text: str) -> tuple[str, ...]:
-    return tuple(text.split("+"))
+    names = tuple(text.split("+"))
+    if unknown := set(names) - {contestant.name for contestant in CONTESTANTS}:
+        raise argparse.ArgumentTypeError(f"no contestant is called {', '.join(sorted(unknown))}")
+    return names
 
 
 def main(words: Sequence[str] | None = None) -> int:

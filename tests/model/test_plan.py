@@ -259,6 +259,17 @@ def test_the_command(atlas: Brain, tmp_path: Path, capsys: pytest.CaptureFixture
     found = json.loads(out)
     assert found["tiles_made"] < found["tiles"] == 126
     assert found["time"]["seconds"] == pytest.approx(found["flop"] / 5e11)
+    elsewhere = (*given_[:-2], "--device", "cuda", "--device-tflops", 0.5)
+    code, out, err = command(capsys, *elsewhere, "--memory", "4GiB", "--compile", "--json")
+    assert code == 0, err
+    gpu = json.loads(out)
+    assert gpu["batch"] == 64 and found["batch"] == 16
+    folded = gpu["flop"] / (gpu["counts"]["encode_batches"] * 64)
+    assert folded < 0.9 * found["flop"] / (found["counts"]["encode_batches"] * 16)
+    code, _, err = command(capsys, *elsewhere)
+    assert code == 2 and "the memory of a GPU elsewhere is not known" in err and "Pass --memory" in err
+    code, _, err = command(capsys, "--simulate", "--compile")
+    assert code == 2 and "--compile and --simulate exclude each other" in err
     code, _, err = command(capsys, *given_, "--memory", "1MiB")
     assert code == 2
     assert "does not fit the memory budget" in err and "Pass --memory" in err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -10,14 +11,17 @@ import torch
 from torch import Tensor
 
 from teramind_data.errors import InputError
-from teramind_model.generate import ready
+from teramind_data.workers import Cluster
+from teramind_model.generate import GenerateConfig, execute, generate, ready
 from teramind_model.generate.config import RunOptions
+from teramind_model.generate.parts import Hands
+from teramind_model.generate.patches import cut_patches, own_patches
 from teramind_model.generate.source import Source
 from teramind_model.network.blocks import SliceConv
 from teramind_model.network.config import NetworkConfig
 from teramind_model.network.gene_gene import GeneFeatures
 from teramind_model.network.unet import Encoded, PatchUNet
-from tests.model.tiny import tiny_source
+from tests.model.tiny import tiny_atlas, tiny_source
 
 
 def folded_source() -> Source:
@@ -54,10 +58,12 @@ def test_kept_folds_are_those_of_each_call() -> None:
     kept = [m for m in model.modules() if isinstance(m, SliceConv) and m._settled is not None]
     assert len(kept) > 40
     assert torch.equal(noise(model), before)
-    # They are used: a change of the weights they came from is not seen.
-    with torch.no_grad():
-        kept[0].weight.mul_(2)
-    assert torch.equal(noise(model), before)
+    # What they were made from is gone, and they count.
+    assert not any("weight" in dict(m.named_parameters()) for m in kept)
+    held = sum(t.nbytes for t in (*model.parameters(), *model.buffers()))
+    plain = sum(p.nbytes for p in folded_source().model.parameters())
+    assert plain < held < 1.5 * plain
+    assert torch.equal(noise(ready.settled(model)), before)
 
 
 def test_unfolded_networks_keep_nothing() -> None:
@@ -114,11 +120,41 @@ def test_a_cpu_runs_it_as_it_is() -> None:
     assert ready.made_ready(source, RunOptions(precision="bfloat16")) is source
 
 
-def test_compiling_is_refused_where_it_is_of_no_use() -> None:
-    with pytest.raises(
-        InputError, match="--compile is for methods with a wavefront, on a GPU.*tera-mind on cpu"
-    ):
-        ready.made_ready(tiny_source(), RunOptions(compile=True))
+def test_what_is_ready_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A compiled network's calls are those of one copy: another copy would have its weights and not use them."""
+    monkeypatch.setattr(ready, "_on_gpu", lambda model: True)
+    monkeypatch.setattr(ready, "compiled", lambda model: ready_marked(model))
+    monkeypatch.setenv("CC", "cc")
+    first = ready.made_ready(folded_source(), RunOptions(compile=True))
+    assert "encode" in vars(first.model)
+    assert ready.made_ready(first, RunOptions(compile=True)) is first
+
+
+def ready_marked(model: PatchUNet) -> PatchUNet:
+    model.encode = model.encode  # type: ignore[method-assign]
+    return model
+
+
+def test_compiling_needs_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ready, "_on_gpu", lambda model: True)
+    monkeypatch.setattr(ready, "which", lambda name: None)
+    monkeypatch.delenv("CC", raising=False)
+    with pytest.raises(InputError, match="--compile needs a C compiler"):
+        ready.made_ready(folded_source(), RunOptions(compile=True))
+
+
+def test_compiling_is_refused_before_a_store_is_begun(tmp_path: Path) -> None:
+    """Also where others would do the work."""
+    atlas = tiny_atlas(tmp_path / "a.zarr")
+    for hands in (Hands(), Hands(workers=2)):
+        out = tmp_path / "g.zarr"
+        config = GenerateConfig(
+            atlas.url, "phantom", str(out), run=RunOptions("cpu", compile=True), hands=hands
+        )
+        refused = r"--compile is for methods with a wavefront, on a GPU \(found tera-mind on cpu\)"
+        with pytest.raises(InputError, match=refused):
+            generate(config, tiny_source())
+        assert not out.exists()
     with pytest.raises(InputError, match="--compile is for the wavefront"):
         RunOptions(compile=True, engine="straightforward")
 
@@ -126,8 +162,35 @@ def test_compiling_is_refused_where_it_is_of_no_use() -> None:
 def test_what_is_not_asked_for_is_by_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = RunOptions(memory=5, batch=7)
     assert RunOptions().on("cpu") == RunOptions(memory=4 << 30, batch=16)
-    assert asked.on("cpu") == asked
-    whole = SimpleNamespace(total_memory=100 << 30)
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: whole)
-    assert RunOptions().on("cuda:1") == RunOptions(memory=85 << 30, batch=64)
-    assert asked.on("cuda") == asked
+    # Of a device that is not here nothing is asked where all is given.
+    assert asked.on("cpu") == asked.on("cuda") == asked
+    assert RunOptions().on("cuda", lambda: 9) == RunOptions(memory=9, batch=64)
+    sizes = {"cuda": 100, "cuda:0": 100, "cuda:1": 40, "cuda:2": 60}
+    monkeypatch.setattr(
+        torch.cuda, "get_device_properties", lambda device: SimpleNamespace(total_memory=sizes[device])
+    )
+    assert RunOptions().on("cuda:1").memory == 30
+
+
+def test_memory_is_of_the_smallest_device_and_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = {"cuda": 100, "cuda:1": 40, "cuda:2": 60}
+    monkeypatch.setattr(execute, "memory_of", sizes.__getitem__)
+    for hands, room in ((Hands(), 100), (Hands(devices=(1, 2)), 40), (Hands(workers=3), 33)):
+        with execute.executor(GenerateConfig("a", "c", "o", hands=hands)) as by:
+            assert by.memory("cuda") == room
+    workers = {"tcp://a": 70, "tcp://b": 50}
+    cluster = object.__new__(Cluster)
+    monkeypatch.setattr(Cluster, "ask", lambda self, question: workers)
+    assert execute._Elsewhere(GenerateConfig("a", "c", "o"), cluster).memory("cuda") == 50
+
+
+def test_rows_own_what_they_keep() -> None:
+    """A part of a batch is copied, so that the batch goes; a whole one is not."""
+    batch = Encoded(torch.arange(24.0).view(6, 4), (torch.arange(12.0).view(6, 2),))
+    part = own_patches([cut_patches(batch, 1, 3)])
+    assert part.middle.tolist() == batch.middle[1:3].tolist()
+    assert part.skips[0].tolist() == batch.skips[0][1:3].tolist()
+    assert part.middle.untyped_storage().nbytes() == part.middle.nbytes
+    assert own_patches([batch]) is batch
+    joined = own_patches([cut_patches(batch, 0, 2), cut_patches(batch, 2, 6)])
+    assert torch.equal(joined.middle, batch.middle)

@@ -80,7 +80,7 @@ def command(
     threads: Annotated[int | None, typer.Option(help="CPU threads; torch's choice by default.")] = None,
     memory: Annotated[
         str | None,
-        typer.Option(help="What the work may take, else refused: 4GiB, on a GPU 85 % of its memory."),
+        typer.Option(help="What the work may take, else refused: 4GiB, on a GPU 75 % of its own."),
     ] = None,
     engine: Annotated[str, typer.Option(help="wavefront or straightforward.")] = "wavefront",
     batch: Annotated[

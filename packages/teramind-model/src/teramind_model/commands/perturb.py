@@ -65,7 +65,7 @@ def command(
     threads: Annotated[int | None, typer.Option(help="CPU threads; torch's choice by default.")] = None,
     memory: Annotated[
         str | None,
-        typer.Option(help="What the work may take, else refused: 4GiB, on a GPU 85 % of its memory."),
+        typer.Option(help="What the work may take, else refused: 4GiB, on a GPU 75 % of its own."),
     ] = None,
     batch: Annotated[
         int | None, typer.Option(help="Tiles a batch of the wavefront: 16, on a GPU 64.")

@@ -46,15 +46,16 @@ def command(
     tissue_only: Annotated[bool, typer.Option("--tissue-only", help="As generate's.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N: where time is measured.")] = "auto",
     device_tflops: Annotated[
-        float | None, typer.Option(help="Time on another device, that sustains so many TFLOP/s.")
+        float | None,
+        typer.Option(
+            help="Time on a device that sustains so many TFLOP/s; with --device cuda a GPU, here or not."
+        ),
     ] = None,
     precision: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
     threads: Annotated[int | None, typer.Option(help="CPU threads; torch's choice by default.")] = None,
     memory: Annotated[
         str | None,
-        typer.Option(
-            help="What the work may take: 4GiB, on a GPU 85 % of its memory, of a simulation 64GiB."
-        ),
+        typer.Option(help="What the work may take: 4GiB, on a GPU 75 % of its own, of a simulation 64GiB."),
     ] = None,
     batch: Annotated[
         int | None, typer.Option(help="Tiles a batch of the wavefront: 16, on a GPU 64.")
@@ -114,8 +115,9 @@ def command(
         run=run,
     )
     only_simulated = {"--canvas": canvas, "--restarts": restarts, "--out": out}
-    if simulate and beside is not None:
-        raise InputError("--beside and --simulate exclude each other", remedy="Give one of them")
+    for option, given in (("--beside", beside is not None), ("--compile", compile_)):
+        if simulate and given:
+            raise InputError(f"{option} and --simulate exclude each other", remedy="Give one of them")
     if simulate:
         simulate_plan(config, Simulated(canvas, 3 if restarts is None else restarts, out), as_json, _size)
     elif alone := [name for name, value in only_simulated.items() if value is not None]:
@@ -134,15 +136,20 @@ def _print_plan(
     from teramind_data.store import open_brain
     from teramind_model.generate.beside import taken_by
     from teramind_model.generate.plan import make_plan, measured_seconds
-    from teramind_model.generate.ready import made_ready
+    from teramind_model.generate.ready import check_compile, made_ready
     from teramind_model.generate.source import load_source, pick_device
 
     if config.run.threads is not None:
         torch.set_num_threads(config.run.threads)
     # Another device than this one is planned for: no weights need go anywhere.
-    where = "cpu" if device_tflops is not None else pick_device(config.run.device)
-    config = replace(config, run=config.run.on(where))
-    source = load_source(config.checkpoint, where)
+    elsewhere = device_tflops is not None and config.run.device.startswith("cuda")
+    kind = "cuda" if elsewhere else pick_device(config.run.device)
+    where = "cpu" if device_tflops is not None else kind
+    config = replace(
+        config, run=replace(config.run, device=kind).on(kind, _ask_memory if elsewhere else None)
+    )
+    source = load_source(config.checkpoint, where, kind)
+    check_compile(source, config.run, kind)
     if device_tflops is None:
         source = made_ready(source, config.run)
     atlas = open_brain(config.atlas)
@@ -159,6 +166,16 @@ def _print_plan(
         return
     for label, text in _lines(plan, time) + ([] if took is None else _beside(plan, took)):
         typer.echo(f"{label:<10}{text}")
+
+
+def _ask_memory() -> int:
+    from teramind_data.errors import InputError
+
+    raise InputError(
+        "the memory of a GPU elsewhere is not known",
+        where="--device-tflops with --device cuda",
+        remedy="Pass --memory: generate takes three quarters of the device's unless told",
+    )
 
 
 def _lines(plan: Plan, time: dict[str, Any]) -> list[tuple[str, str]]:

@@ -170,8 +170,9 @@ def _run(resolved: Resolved, out: Path) -> int:
     source = atlases.source(geometry, config.seed, config.cache_gib * 2**30, held_out=config.held_out)
     say = typer.echo if first_process() else _silent
     say(
-        f"{len(atlases.brains)} atlases, {network.genes} genes, {sum(len(a.tissue) for a in source.atlases):,} tissue "
-        f"bins; {method}, P={network.patch} S={network.gene_slices}; {config.steps} steps of {config.batch}",
+        f"{len(atlases.brains)} atlas{'es' * (len(atlases.brains) != 1)}, {network.genes} genes, "
+        f"{sum(len(a.tissue) for a in source.atlases):,} tissue bins; "
+        f"{method}, P={network.patch} S={network.gene_slices}; {config.steps} steps of {config.batch}",
         err=True,
     )
     result = train(Training(info, source, config.options(), atlases.provenance(), init), run, saved)

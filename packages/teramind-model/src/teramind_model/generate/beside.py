@@ -72,7 +72,7 @@ def taken_by(store: str, config: GenerateConfig, source: Source, atlas: Brain) -
             where=store,
             expected=f"{width} shards",
             found=run["strip"],
-            remedy="Give plan the --memory that generate had",
+            remedy=f"Give plan the --memory that generate had{_told(run)}",
         )
     taken = Taken()
     for record in records:
@@ -85,6 +85,10 @@ def taken_by(store: str, config: GenerateConfig, source: Source, atlas: Brain) -
         threads=run["threads"],
         taken=taken,
     )
+
+
+def _told(run: dict[str, Any]) -> str:
+    return f": {run['memory']}" if "memory" in run else ""
 
 
 def _records(run: dict[str, Any]) -> list[dict[str, Any]]:

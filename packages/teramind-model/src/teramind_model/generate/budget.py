@@ -162,8 +162,8 @@ def unit_needs(work: Work, strip: int, region: int, band: int) -> UnitMemory:
     row = network.stains * depth * patch**2 * _FLOAT
     held = 2 * steps * padded * one.genes + 2 * sum(widths) * one.encoded
     held += (2 * (1 + work.history) + 2) * sum(widths) * row
-    # Several steps' places are cut one by one, and joined or filled up.
-    cutting = 2 * batch * (one.genes + one.encoded)
+    # Several steps' places are cut one by one, joined, and filled up.
+    cutting = 3 * batch * (one.genes + one.encoded)
     passing = max(cutting, batch * (one.genes + one.decoding), widths[0] * one.encoded)
     bins = (widths[0] * patch // BIN_PX) * work.genes * work.gene_slices
     counts = bins * (2 * 2 * BLOCK_PX + patch * _FLOAT) // BIN_PX

@@ -27,7 +27,7 @@ from teramind_data.store import BrainWriter, open_brain, resume_brain
 from teramind_data.workers import Cluster, Pool, Runner, place, runner
 from teramind_model.checkpoint import means_shipped
 from teramind_model.generate.behind import WriteBehind
-from teramind_model.generate.config import GenerateConfig
+from teramind_model.generate.config import GenerateConfig, memory_of
 from teramind_model.generate.meter import metered
 from teramind_model.generate.setting import Setting, prepare
 from teramind_model.generate.source import pick_device
@@ -63,6 +63,10 @@ class Executor(Protocol):
         """The device that ``asked`` (``auto``, say) is where the work is done; InputError where there is none."""
         ...
 
+    def memory(self, device: str) -> int:
+        """Bytes that a unit may take there where nobody says: of the smallest device, shared by who works on it."""
+        ...
+
     @property
     def home(self) -> str:
         """Where this process loads the network to, where that is not the device itself; else empty."""
@@ -92,6 +96,9 @@ class _Here:
 
     def device(self, asked: str) -> str:
         return pick_device(asked)
+
+    def memory(self, device: str) -> int:
+        return memory_of(device)
 
     def threads(self) -> int:
         if self.config.run.threads is not None:
@@ -146,6 +153,14 @@ class _Elsewhere:
             )
         return kinds[0]
 
+    def memory(self, device: str) -> int:
+        if numbers := self.config.hands.devices:
+            return min(memory_of(f"cuda:{number}") for number in numbers)
+        if isinstance(self.runner, Cluster):
+            return min(self.runner.ask(partial(memory_of, device)).values())
+        share = self.runner.workers if isinstance(self.runner, Pool) and device.startswith("cuda") else 1
+        return memory_of(device) // share
+
     def threads(self) -> int:
         if self.config.run.threads is not None:
             return self.config.run.threads
@@ -163,7 +178,7 @@ class _Elsewhere:
     ) -> Done:
         strips = setting.strips(watching)
         request = json.dumps(setting.request, sort_keys=True)
-        task = MakeUnit(_anywhere(self.config, setting, writer), request, self.threads())
+        task = MakeUnit(_anywhere(setting, writer), request, self.threads())
         done = Done()
         with _following(writer, strips, todo, watching, advance):
             for _, made in self.runner.map(task, todo, check):
@@ -185,8 +200,9 @@ def executor(config: GenerateConfig) -> Iterator[Executor]:
         yield _Elsewhere(config, where)
 
 
-def _anywhere(config: GenerateConfig, setting: Setting, writer: BrainWriter) -> GenerateConfig:
+def _anywhere(setting: Setting, writer: BrainWriter) -> GenerateConfig:
     """The same for a process that works in another folder."""
+    config = setting.config
 
     def absolute(name: str) -> str:
         return str(Path(name).absolute()) if Path(name).exists() else name

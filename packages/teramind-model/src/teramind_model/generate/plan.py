@@ -106,7 +106,7 @@ def make_plan(config: GenerateConfig, source: Source, atlas: Brain) -> Plan:
         tiles_made=census.tiles,
         counts=census.counts,
         memory=UnitMemory(config.draws * one.device, config.draws * one.host),
-        weights=sum(p.nbytes for p in source.model.parameters()),
+        weights=sum(t.nbytes for t in (*source.model.parameters(), *source.model.buffers())),
         bytes_in=census.counts.bins_read * source.network.gene_slices * genes,
         bytes_out=census.pixels * len(source.stains) * images * _PYRAMID[0] // _PYRAMID[1],
         flop=_flop(source, census.counts, config.run.places),

@@ -12,6 +12,7 @@ from teramind_model.generate.config import GenerateConfig
 from teramind_model.generate.job import Job
 from teramind_model.generate.output import atlas_identity, software_versions
 from teramind_model.generate.source import Source
+from teramind_model.network.unet import PatchUNet
 
 __all__ = ["provenance_of", "request_of", "spec_of"]
 
@@ -29,6 +30,8 @@ def request_of(
         further["roi_exact"] = True
     if config.tissue_only:
         further["tissue_only"] = True
+    if device.startswith("cuda") and isinstance(source.model, PatchUNet):
+        further["slices"] = "folded"  # whatever the checkpoint says: see ``teramind_model.generate.ready``
     if config.run.compile:
         further["compiled"] = True
     if edits is not None:

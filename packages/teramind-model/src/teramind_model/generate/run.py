@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
@@ -72,7 +73,9 @@ def generate(config: GenerateConfig, source: Source | None = None, *, say: Say =
     sampler_steps(config.sampler, config.steps)
     _refuse_own_input(config)
     with executor(config) as by:
-        setting = prepare(config, by.device(config.run.device), source, by.home)
+        device = by.device(config.run.device)
+        config = replace(config, run=config.run.on(device, partial(by.memory, device)))
+        setting = prepare(config, device, source, by.home)
         run = _Run(setting, choose_width(setting.config, setting.source, setting.atlas, setting.job), by, say)
         if decide(config.out, setting.request, overwrite=config.run.overwrite) == "up to date":
             return run.up_to_date()
@@ -139,6 +142,7 @@ class _Run:
             **made,
             "device": setting.device,
             "threads": self.threads,
+            "memory": config.run.room,
         }
         if self.part is not None and not self._is_last(self.part, hold, writer, run):
             return open_brain(self.out, incomplete=True)
@@ -225,7 +229,7 @@ class _Run:
             with progress(steps, "generate", "tile-steps") as advance:
                 done = self.by.make(setting, writer, todo, watching, advance, hold.check)
         self.say(
-            f"{self.out}: {len(todo)} units, {done.tile_steps:,} tile-steps; "
+            f"{self.out}: {len(todo)} unit{'s' * (len(todo) != 1)}, {done.tile_steps:,} tile-steps; "
             f"{done.bins_read:,} gene bins read, {done.shards_written:,} shards written"
         )
         return {**asdict(done), "strip": self.strip}

@@ -15,7 +15,7 @@ from teramind_model.diffusion.steps import sampler_steps
 from teramind_model.edits import EditedCounts, Edits, find_edits
 from teramind_model.generate.config import GenerateConfig
 from teramind_model.generate.job import Job, layout_of, plan_job
-from teramind_model.generate.ready import made_ready
+from teramind_model.generate.ready import check_compile, made_ready
 from teramind_model.generate.record import request_of
 from teramind_model.generate.source import Source, load_source
 from teramind_model.generate.strips import Strips
@@ -95,6 +95,7 @@ def prepare(config: GenerateConfig, device: str, source: Source | None = None, h
     config = replace(config, run=config.run.on(device))
     atlas = open_brain(config.atlas)
     source = load_source(config.checkpoint, home or device) if source is None else source
+    check_compile(source, config.run, device)
     if not home:
         source = made_ready(source, config.run)
     source.check_pixel_size(atlas)

@@ -110,12 +110,13 @@ def pick_device(name: str) -> str:
     return name
 
 
-def load_source(checkpoint: str, device: str = "cpu") -> Source:
+def load_source(checkpoint: str, device: str = "cpu", kind: str = "") -> Source:
     """Load a checkpoint's weights for generation.
 
     Args:
         checkpoint: as ``teramind_model.checkpoint.load_checkpoint`` takes it.
         device: already resolved by :func:`pick_device`.
+        kind: the device that the network is planned for, where it is another.
     """
     from teramind_model.checkpoint import load_checkpoint
     from teramind_model.methods.registry import find_method
@@ -125,7 +126,7 @@ def load_source(checkpoint: str, device: str = "cpu") -> Source:
         method=find_method(found.info.method),
         network=found.network,
         # 2-D convolutions over folded slices are what a GPU's matrix units take without a copy.
-        model=found.build(device, fold_z=True if device.startswith("cuda") else None),
+        model=found.build(device, fold_z=True if (kind or device).startswith("cuda") else None),
         panel=found.panel,
         stains=found.stains,
         pixel_size_um=found.pixel_size_um,

@@ -48,13 +48,15 @@ class SliceConv(nn.Module):
         reference = nn.Conv3d(c_in, c_out, kernel)  # for its initialisation
         self.weight = reference.weight
         self.bias = nn.Parameter(torch.zeros(c_out)) if reference.bias is None else reference.bias
-        self._settled: Tensor | None = None
+        self._settled: Tensor | None
+        self.register_buffer("_settled", None, persistent=False)
 
     def settle(self, slices: int) -> None:
         """Fold the weight once and for all, where it is folded: for a network that learns no more and sees windows of
-        ``slices``. The same numbers without folding at each call."""
-        if self.fold and self.kernel[0] > 1 and slices > 1:
+        ``slices``. The same numbers without folding at each call; the weight it was made from goes."""
+        if self.fold and self.kernel[0] > 1 and slices > 1 and self._settled is None:
             self._settled = fold_weight(self.weight.detach(), slices, pad=self.kernel[0] // 2)
+            del self.weight
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve ``(b, y, x, z, c_in)`` to ``(b, y, x, z, c_out)``."""
