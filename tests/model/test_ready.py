@@ -39,7 +39,9 @@ def inputs(model: PatchUNet) -> tuple[Tensor, Tensor, GeneFeatures]:
     c, numbers = model.config, torch.Generator().manual_seed(0)
     x = torch.randn(3, c.stains * c.image_slices, c.patch, c.patch, generator=numbers)
     counts = torch.randint(0, 4, (3, 4, 5, c.bins, c.bins), generator=numbers)
-    return x, torch.tensor([1, 500, 999]), model.gene_features(counts.float())
+    device = next(model.parameters()).device
+    t = torch.tensor([1, 500, 999], device=device)
+    return x.to(device), t, model.gene_features(counts.float().to(device))
 
 
 def noise(model: PatchUNet) -> Tensor:
