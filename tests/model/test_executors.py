@@ -155,16 +155,19 @@ def test_names_called_like_a_file_stay_names(
     monkeypatch.chdir(tmp_path)
     for name in ("left", "mask.npy"):
         (tmp_path / name).touch()
-    setting = SimpleNamespace(atlas=SimpleNamespace(url="a"))
     writer = SimpleNamespace(url="g")
+
+    def elsewhere(asked: GenerateConfig) -> GenerateConfig:
+        setting = SimpleNamespace(atlas=SimpleNamespace(url="a"), config=asked)
+        return execute._anywhere(setting, writer)  # type: ignore[arg-type]
 
     def region(text: str | None) -> str | None:
         asked = replace(config, edits=("Th*0",), edit_region=text)
-        return execute._anywhere(asked, setting, writer).edit_region  # type: ignore[arg-type]
+        return elsewhere(asked).edit_region
 
     (tmp_path / "phantom").mkdir()
     shipped = replace(config, checkpoint="phantom")
-    assert execute._anywhere(shipped, setting, writer).checkpoint == "phantom"  # type: ignore[arg-type]
+    assert elsewhere(shipped).checkpoint == "phantom"
     assert [region(text) for text in (None, "left", "mask.npy")] == [None, "left", str(tmp_path / "mask.npy")]
 
 
