@@ -101,9 +101,8 @@ def axis_plot(
         for panel, (key, title) in zip(row, _SHOWN, strict=True):
             known = [(place, scores[key]) for place, scores in points if scores.get(key) is not None]
             panel.set_title(title, fontsize=9)
-            panel.set_xlabel(
-                {"z": "Z, slices of a window", "patch": "P (px)", "steps": "DDIM steps"}[axis], fontsize=9
-            )
+            label = {"z": "Z, slices of a window", "patch": "P (px)", "steps": "DDIM steps"}[axis]
+            panel.set_xlabel(f"{label}; orange: the default", fontsize=8)
             _plain(panel)
             if not known:
                 continue
@@ -115,8 +114,6 @@ def axis_plot(
             at = [value for place, value in known if place == default[axis]]
             panel.plot([default[axis]] * len(at), at, "o", color=COLOURS[1], markersize=7)
             panel.grid(axis="y", color="#dddddd", linewidth=0.6)
-    # In the right corner: the first panel's label reaches into the left one.
-    figure.text(0.998, 0.002, "orange: the default", fontsize=8, color=_REAL, ha="right")
     return png(figure)
 
 
