@@ -31,6 +31,7 @@ Engine = Literal["wavefront", "straightforward"]
 SamplerName = Literal["ddim", "dpmpp-2m"]
 
 GIB = 1 << 30
+_GPU_PLACES = 64
 _OF_A_GPU = 0.75
 """The rest is for weights, the kernels' work space and the allocator's gaps, which the plan leaves out: an H200 took 7
 to 18 % more than was planned."""
@@ -86,14 +87,14 @@ class RunOptions:
     def on(self, device: str, memory: Callable[[], int] | None = None) -> RunOptions:
         """With what a device asks for where nothing was: 64 places a batch on a GPU, else 16; and memory: what
         ``memory`` says, or :func:`memory_of` the device."""
-        places = 64 if device.startswith("cuda") else 16
         room = self.memory or (memory_of(device) if memory is None else memory())
-        return replace(self, memory=room, batch=self.batch or places)
+        places = self.batch or (_GPU_PLACES if device.startswith("cuda") else self.places)
+        return replace(self, memory=room, batch=places)
 
     @property
     def room(self) -> int:
         """``memory``, or a CPU's 4 GiB."""
-        return self.memory or 4 * GIB
+        return self.memory or memory_of("cpu")
 
     @property
     def places(self) -> int:

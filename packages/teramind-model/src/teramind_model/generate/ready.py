@@ -101,7 +101,5 @@ def _alike(call: Network) -> Network:
 
 def computing(model: nn.Module, precision: Precision) -> AbstractContextManager[object]:
     """What runs a network in a precision: as it is where its weights have that type, else under autocast."""
-    first = next(model.parameters())
-    if first.dtype == getattr(torch, precision):
-        return nullcontext()
-    return torch.autocast(first.device.type, dtype=getattr(torch, precision))
+    first, dtype = next(model.parameters()), getattr(torch, precision)
+    return nullcontext() if first.dtype == dtype else torch.autocast(first.device.type, dtype=dtype)
