@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from teramind_data.geometry import BIN_PX
+from teramind_data.geometry import BIN_PX, Box
 from teramind_data.store import open_brain
 from teramind_eval.genes.scores import GeneScores, brain_scores, gene_scores, write_genes
 from teramind_eval.genes.statistics import GeneMoments, GeneStatistics, gene_statistics
@@ -66,6 +66,18 @@ def test_blocks_do_not_matter(real: Part, found: GeneStatistics, monkeypatch: py
         assert (one.n, one.transcripts, one.bins) == (other.n, other.transcripts, other.bins)
         assert one.mean == pytest.approx(other.mean, rel=1e-12)
         assert one.sd == pytest.approx(other.sd, rel=1e-12)
+
+
+def test_of_a_part_of_the_canvas_only_its_bins_count(real: Part, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("teramind_eval.genes.statistics._BLOCK_BINS", 5)
+    inside = Box(3 * BIN_PX, CANVAS[0] - BIN_PX, 5 * BIN_PX + 1, 9 * BIN_PX)
+    part = gene_statistics(real.within(inside))
+    assert part is not None
+    here = np.s_[..., 3 : CANVAS[0] // BIN_PX - 1, 5:9]
+    counts, tissue = (
+        np.asarray(array)[here] for array in (real.brain.expression[:], real.brain.tissue[:] > 0)
+    )
+    check(list(brain_scores(part)), counts[:, tissue])
 
 
 def test_without_masks_tiles_with_molecules_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

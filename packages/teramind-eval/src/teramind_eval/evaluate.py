@@ -205,24 +205,12 @@ def section_nuclei(
 ) -> Nuclei:
     """Nuclei in the DAPI of one section's part compared, looked for in `blocks` (default: everywhere)."""
     return find_nuclei(
-        lambda box: _outside_black(read_stain(brain, section, box, NUCLEAR_STAIN), box, brain.inside),
+        lambda box: read_stain(brain, section, box, NUCLEAR_STAIN),
         brain.canvas,
         brain.pixel_size_um,
         segmenter,
         blocks,
     )
-
-
-def _outside_black(pixels: npt.NDArray[np.uint8], box: Box, inside: Box) -> npt.NDArray[np.uint8]:
-    """As a store is that was generated in a part only, so that nuclei are cut alike in all."""
-    common = box.intersect(inside)
-    if inside.contains(box):
-        return pixels
-    out = np.zeros_like(pixels)
-    if common is not None:
-        here = common.shift(-box.y0, -box.x0).slices
-        out[here] = pixels[here]
-    return out
 
 
 def distances(features: Features, first: str, others: Sequence[str]) -> dict[str, dict[str, Distribution]]:

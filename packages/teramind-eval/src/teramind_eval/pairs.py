@@ -323,9 +323,20 @@ def _identity(provenance: dict[str, Any]) -> dict[str, object]:
 
 
 def read_stain(brain: Part, section: int, box: Box, stain: str) -> np.ndarray:
-    """One stain of a section's box, uint8 `(y, x)`; StoreError names a store without that stain."""
+    """One stain of a section's box, uint8 `(y, x)`; StoreError names a store without that stain.
+
+    Black outside the part compared, as a store is that was generated in that part only: nuclei are cut alike in all.
+    """
     if stain not in brain.stains:
         raise StoreError(
             "store lacks a stain", where=brain.url, expected=stain, found=", ".join(brain.stains) or "none"
         )
-    return np.asarray(brain.read("morphology", section, box)[brain.stains.index(stain)])
+    pixels = np.asarray(brain.read("morphology", section, box)[brain.stains.index(stain)])
+    if brain.inside.contains(box):
+        return pixels
+    out = np.zeros_like(pixels)
+    common = box.intersect(brain.inside)
+    if common is not None:
+        here = common.shift(-box.y0, -box.x0).slices
+        out[here] = pixels[here]
+    return out

@@ -142,7 +142,8 @@ class GeneStatistics:
 def gene_statistics(real: Part, walk: Walk = HERE) -> GeneStatistics | None:
     """Statistics of an atlas, read once, shard by shard; None where it holds no expression.
 
-    Bins are those of `labels/tissue` where the store has it, else those of 256-px tiles that hold a molecule.
+    Bins are those of `labels/tissue` where the store has it, else those of 256-px tiles that hold a molecule; in the
+    part of the canvas that is compared.
 
     Args:
         real: the atlas.
@@ -178,9 +179,8 @@ class _Measure:
     def __call__(self, section: int) -> GeneMoments:
         real = self.real
         total = GeneMoments.empty(len(self.labels), len(real.panel or ()))
-        rows, columns = real.canvas[0] // BIN_PX, real.canvas[1] // BIN_PX
         mask = "tissue" if "tissue" in real.brain.labels else "expression"
-        for box in tiles(Box(0, rows, 0, columns), _BLOCK_BINS):
+        for box in _blocks(real.inside):
             if real.brain.blank(mask, real.chosen[section], box):
                 continue
             total = total.merge(self._block(section, box))
@@ -191,6 +191,13 @@ class _Measure:
         counts = np.asarray(self.real.read("expression", section, box))
         group = _groups(self.real, section, box, counts, self.labels)
         return GeneMoments.of(counts, group, len(self.labels))
+
+
+def _blocks(inside: Box) -> list[Box]:
+    """Blocks of the bins that a part of the canvas touches, on one grid for any part."""
+    known = inside.cover(BIN_PX).coarsen(BIN_PX)
+    cut = (block.intersect(known) for block in tiles(Box(0, known.y1, 0, known.x1), _BLOCK_BINS))
+    return [block for block in cut if block is not None]
 
 
 def _groups(

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from teramind_data.geometry import Box
 from teramind_eval.evaluate import NUCLEAR_STAIN
 from teramind_eval.morphometry.segmenter import Segmenter
 from teramind_eval.pairs import Compared
@@ -70,18 +69,17 @@ def _tinted(picture: Picture) -> Picture:
 
 
 def montage_panels(stores: Sequence[Compared]) -> list[Panel]:
-    """Whole sections through the brain, each store a row; at most 24, evenly spaced."""
+    """Sections through the brain, what is compared of each, a row a store; at most 24, evenly spaced."""
     real = stores[0].brain
     count = len(real.sections)
     picked = sorted(set(np.linspace(0, count - 1, min(count, _MONTAGE_MOST)).round().astype(int).tolist()))
-    whole = Box(0, real.canvas[0], 0, real.canvas[1])
     middle = picked[len(picked) // 2]
-    stretch = stretch_of(read_view(real, middle, whole))
+    stretch = stretch_of(read_view(real, middle, real.inside))
     panels = []
     for one in stores:
         pictures = []
         for section in picked:
-            pixels = read_view(one.brain, section, whole, 2 * _MONTAGE_WIDTH)
+            pixels = read_view(one.brain, section, real.inside, 2 * _MONTAGE_WIDTH)
             place = real.sections[section]
             caption = f"{place.name}, z {place.z_um:g} µm"
             drawn = composite(pixels, one.brain.stains, stretch)

@@ -50,22 +50,19 @@ class Stretch:
     white: tuple[float, ...]
 
 
-def choose_views(real: Part, seed: int) -> tuple[View, ...]:
-    """The first place that `choose_places` gives."""
-    return choose_places(real, seed, 1)[0]
-
-
 def choose_places(real: Part, seed: int, count: int) -> list[tuple[View, ...]]:
     """Places that are shown, each as three nested views: a whole section, a part of it, and single nuclei.
 
     Rule: sections are drawn by `seed`, none twice while there are others. In each the closest view is drawn among all
     squares (an eighth to a quarter of the canvas, at most 512 px) that lie in the inner canvas and hold at least the
-    median number of molecules; the middle one surrounds it. Nobody picks by hand.
+    median number of molecules; the middle one surrounds it. Nobody picks by hand. The canvas is the part of it that is
+    compared, where that is not all.
     """
-    height, width = real.canvas
-    short = min(height, width)
-    near = max(16, min(512, short // 4) // 16 * 16)
+    canvas = real.inside
+    short = min(canvas.shape)
+    near = min(short, max(16, min(512, short // 4) // 16 * 16))
     middle = max(near, min(short, round((near * short) ** 0.5) // 16 * 16))
+    whole = "Whole section" if canvas.shape == real.canvas else "All that is compared"
     places: list[tuple[View, ...]] = []
     drawn: list[int] = []
     for place in range(count):
@@ -74,16 +71,11 @@ def choose_places(real: Part, seed: int, count: int) -> list[tuple[View, ...]]:
         section = free[int(rng.integers(len(free)))]
         drawn.append(section)
         rich = _rich_squares(real, section, near)
-        closest = (
-            rich[int(rng.integers(len(rich)))]
-            if rich
-            else _square(height // 2, width // 2, near, real.canvas)
-        )
-        centre = (closest.y0 + closest.y1) // 2, (closest.x0 + closest.x1) // 2
+        closest = rich[int(rng.integers(len(rich)))] if rich else _square(canvas, near, canvas)
         places.append(
             (
-                View("Whole section", section, Box(0, height, 0, width)),
-                View("Region", section, _square(*centre, middle, real.canvas)),
+                View(whole, section, canvas),
+                View("Region", section, _square(closest, middle, canvas)),
                 View("Nuclei", section, closest),
             )
         )
@@ -94,11 +86,11 @@ def _rich_squares(real: Part, section: int, edge: int) -> list[Box]:
     """Whole squares of a section that hold at least the median number of molecules of those that hold any."""
     boxes: list[Box] = []
     counts: list[int] = []
-    for band in tiles(
-        Box(0, real.canvas[0] // edge * edge, 0, real.canvas[1] // edge * edge), (edge, real.canvas[1])
-    ):
+    canvas = real.inside
+    size = canvas.height // edge * edge, canvas.width // edge * edge
+    for band in tiles(Box.from_shape(size, (canvas.y0, canvas.x0)), (edge, size[1])):
         _, x, _ = real.molecules.read(section, band)
-        columns = np.bincount(np.asarray(x, np.int64) // edge, minlength=band.width // edge)
+        columns = np.bincount((np.asarray(x, np.int64) - band.x0) // edge, minlength=band.width // edge)
         for square, n in zip(tiles(band, edge), columns.tolist(), strict=True):
             if n:
                 boxes.append(square)
@@ -106,10 +98,11 @@ def _rich_squares(real: Part, section: int, edge: int) -> list[Box]:
     return [box for box, n in zip(boxes, counts, strict=True) if n >= np.median(counts)]
 
 
-def _square(y: int, x: int, edge: int, canvas: tuple[int, int]) -> Box:
-    top = min(max(0, y - edge // 2), canvas[0] - edge)
-    left = min(max(0, x - edge // 2), canvas[1] - edge)
-    return Box(top, top + edge, left, left + edge)
+def _square(around: Box, edge: int, canvas: Box) -> Box:
+    """A square about the middle of a box, moved into the canvas."""
+    top = min(max(canvas.y0, (around.y0 + around.y1) // 2 - edge // 2), canvas.y1 - edge)
+    left = min(max(canvas.x0, (around.x0 + around.x1) // 2 - edge // 2), canvas.x1 - edge)
+    return Box.from_shape((edge, edge), (top, left))
 
 
 def read_view(brain: Part, section: int, box: Box, widest: int = WIDEST) -> npt.NDArray[np.uint8]:
