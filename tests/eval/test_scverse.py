@@ -29,11 +29,12 @@ TILE = 32
 
 @pytest.fixture(scope="module")
 def folder(reported: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """C.zarr, with two regions, and G.zarr, with tables of their report."""
+    """C.zarr, with regions, and G.zarr, with tables of their report."""
     root = tmp_path_factory.mktemp("scverse") / "all"
     shutil.copytree(reported, root)
     labels = np.ones(tuple(edge // BIN_PX for edge in CANVAS), np.uint16)
     labels[:, 8:] = 2
+    labels[1::2, 1::2] = 3  # under every tile's centre, of most of none
     image = ImageSpec("regions", (), "uint16", step=BIN_PX, reduce="mode", labels=True)
     # The report says where the real store lies.
     if "regions" not in open_brain(reported / "C.zarr").labels:
@@ -91,7 +92,7 @@ def test_tiles_are_those_measured_one_by_one(folder: Path, stores: Stores) -> No
             assert found.X[0, at["ssim:DAPI"]] == pytest.approx(ssim(x[cut], y[cut])[0], rel=1e-4)
             place = (np.array([left, top]) + TILE / 2) * PIXEL_UM
             np.testing.assert_allclose(found.obsm["spatial"][0], place)
-            assert found.obs["region"].iloc[0] == ("1" if left < 128 else "2")
+            assert found.obs["region"].iloc[0] == ("region 1" if left < 128 else "region 2")
             expected += 1
     assert tiles.n_obs == expected
     # Their mean is the report's.

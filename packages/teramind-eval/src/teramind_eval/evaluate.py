@@ -30,6 +30,7 @@ from teramind_eval.morphometry.scores import measure_scores, region_scores
 from teramind_eval.morphometry.segment import Nuclei, find_nuclei
 from teramind_eval.morphometry.truth import read_truth
 from teramind_eval.pairs import Compared, read_stain, tissue_blocks, tissue_boxes
+from teramind_eval.regions import region_name
 from teramind_eval.results import (
     DistributionScores,
     ImageScores,
@@ -286,7 +287,7 @@ def _image_scores(measures: Mapping[str, ByStain]) -> dict[str, ImageScores]:
 def _region_scores(image: ImageSums, real: Part) -> dict[str, dict[str, ImageScores]]:
     pooled: dict[str, ImageSums] = {}  # two labels may have one name
     for label, measures in sorted(image.regions.items()):
-        name = real.brain.region_names.get(label, f"region {label}")
+        name = region_name(real, label)
         pooled[name] = pooled.get(name, ImageSums()).merge(ImageSums(measures))
     return {name: _image_scores(sums.measures) for name, sums in pooled.items()}
 

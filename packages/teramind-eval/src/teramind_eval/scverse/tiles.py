@@ -8,21 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from teramind_data.geometry import BIN_PX, Box, tiles
+from teramind_data.geometry import Box, tiles
 from teramind_eval.metrics.image import MS_SMALLEST, WINDOW, score_tiles
 from teramind_eval.pairs import (
     Compared,
     check_comparable,
     open_store,
+    regions_of_tiles,
     same_place,
     same_sections,
     tissue_boxes,
 )
+from teramind_eval.regions import has_regions, region_name
 from teramind_eval.report.saved import SavedMetrics, SavedStore
 from teramind_eval.results import TOGETHER
 from teramind_eval.scverse.sections import described
@@ -54,9 +56,9 @@ def tile_scores(
     """Scores of the tissue tiles of all sections, for a table of the second store of `pair`.
 
     `obs` has `section`, `section_index` (in that store), `y0`, `x0` (canvas px of the tile's corner) and, where the
-    real store has regions, `region`, that under the tile's centre; `obsm["spatial"]` the centres, x, y in um. `X`
-    (float32) has a column a measure and stain: `psnr_db:<stain>`, `ssim:<stain>` and, of tiles that are large enough,
-    `ms_ssim:<stain>`, stains apart and together.
+    real store has regions, `region`, that of most of the tile, as in the report; `obsm["spatial"]` the centres, x, y in
+    um. `X` (float32) has a column a measure and stain: `psnr_db:<stain>`, `ssim:<stain>` and, of tiles that are large
+    enough, `ms_ssim:<stain>`, stains apart and together.
     """
     import anndata
     import pandas as pd
@@ -65,12 +67,12 @@ def tile_scores(
     size = metrics.settings.tile_px
     found = []
     for section in real.sections:
-        found.append(_section(real, other, section.index, size))
+        corners, values = _section(real, other, section.index, size)
+        found.append((corners, values, _regions(real, section.index, corners, size)))
         if done is not None:
             done()
-    corners = np.concatenate([corner for corner, _ in found])
-    values = np.concatenate([value for _, value in found])
-    which = np.repeat(np.arange(len(found)), [len(corner) for corner, _ in found])
+    corners, values, regions = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    which = np.repeat(np.arange(len(found)), [len(corner) for corner, *_ in found])
     names = [section.name for section in real.sections]
     obs = pd.DataFrame(
         {
@@ -83,8 +85,8 @@ def tile_scores(
             [f"{names[s]}/{y}_{x}" for s, (y, x) in zip(which, corners, strict=True)], name="tile"
         ),
     )
-    if "regions" in real.brain.labels:
-        obs["region"] = pd.Categorical(_regions(real, which, corners + size // 2))
+    if has_regions(real):
+        obs["region"] = pd.Categorical([region_name(real, label) for label in regions.tolist()])
     stains = (*real.stains, TOGETHER)
     columns = [(measure, stain) for measure in _measures(size) for stain in stains]
     var = pd.DataFrame(
@@ -121,16 +123,6 @@ def _section(
     return np.array(corners, np.int64).reshape(-1, 2), np.concatenate([empty, *values])
 
 
-def _regions(real: Part, which: npt.NDArray[Any], centres: npt.NDArray[np.int64]) -> npt.NDArray[np.object_]:
-    """Name of the region under each place `(t, 2)`, canvas px, of the sections `which`."""
-    names = real.brain.region_names
-    out = np.empty(len(which), dtype=object)
-    limits = np.array(real.canvas) // BIN_PX - 1
-    for section in np.unique(which):
-        inside = which == section
-        labels = real.brain.read("regions", real.chosen[section])
-        rows, columns = np.minimum(centres[inside] // BIN_PX, limits).T
-        out[inside] = [
-            names.get(int(one), "outside" if not one else str(one)) for one in labels[rows, columns]
-        ]
-    return out
+def _regions(real: Part, section: int, corners: npt.NDArray[np.int64], size: int) -> npt.NDArray[np.uint16]:
+    boxes = (Box.from_shape((size, size), (y, x)).clip(real.canvas) for y, x in corners.tolist())
+    return regions_of_tiles(real, section, [box for box in boxes if box is not None])
