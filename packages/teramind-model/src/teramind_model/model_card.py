@@ -17,6 +17,12 @@ _LIMITS = """## Limits
 - Generated images are not measurements. They must not be used for diagnosis, treatment or any decision about a patient.
 """
 
+_AVERAGED = {
+    True: "Weights are the exponential moving average.",
+    False: "Weights are the last ones of training, not an average.",
+    None: "The file that the weights come from does not say whether they are an average.",
+}
+
 
 def model_card(info: ModelInfo) -> str:
     """Markdown: what the network is, what it was trained on and for how long, and its limits."""
@@ -37,7 +43,7 @@ def model_card(info: ModelInfo) -> str:
         f"| method | {info.method} |",
         f"| network | {shape} |",
         "",
-        "Weights are the exponential moving average.",
+        _AVERAGED[info.averaged],
         "",
         "## Training",
         "",

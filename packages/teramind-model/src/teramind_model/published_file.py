@@ -17,10 +17,14 @@ from teramind_data.errors import InputError, MissingInputError
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["OURS_KEY", "PublishedFile", "read_published"]
+__all__ = ["OURS_KEY", "UNSEEN", "PublishedFile", "read_published"]
 
 OURS_KEY = "teramind"
-"""Beside ``state_dict`` in files that we export: panel, stains, pixel size and history, plain values."""
+"""Beside ``state_dict`` in files that we export: panel, stains, pixel size, history, and what of the network no shape
+shows (:data:`UNSEEN`); plain values."""
+
+UNSEEN = ("dropout", "fold_z")
+"""Fields of NetworkConfig that the weights' shapes do not show."""
 
 _AVERAGED, _RAW = "ema_model.", "model."
 _WRAPPERS = ("module.", "_orig_mod.")
@@ -56,13 +60,14 @@ _BUFFERS = frozenset(
 class PublishedFile:
     """``weights``: tensors under published names without prefix. ``left_over``: names that are neither weights nor
     known. ``notes``: one line each on what was chosen and what left out. ``ours``: the block of a file of our own
-    making.
+    making. ``averaged``: whether the weights are an average; None where the file does not say.
     """
 
     weights: dict[str, Tensor]
     left_over: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     ours: dict[str, Any] = field(default_factory=dict)
+    averaged: bool | None = None
 
 
 def read_published(path: Path, *, averaged: bool = True) -> PublishedFile:
@@ -113,7 +118,8 @@ def _sorted_out(tensors: Mapping[str, Tensor], averaged: bool, path: Path) -> Pu
         notes.insert(0, f"averaged weights taken ({chosen}); there are no others")
     # A twin must not hide a parameter that those taken have no name for.
     twins = [p + n for p in present if p != chosen for n in groups[p] if n not in groups[chosen]]
-    return PublishedFile(groups[chosen], (*others, *twins), tuple(notes))
+    known_average = True if chosen == _AVERAGED else (False if len(present) == 2 else None)
+    return PublishedFile(groups[chosen], (*others, *twins), tuple(notes), averaged=known_average)
 
 
 def _unwrapped(name: str) -> str:

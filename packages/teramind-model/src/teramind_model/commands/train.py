@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from teramind_data.panel import Panel
     from teramind_model.checkpoint import Checkpoint
     from teramind_model.config import Resolved
@@ -175,6 +177,7 @@ def _run(resolved: Resolved, out: Path) -> int:
         f"{method}, P={network.patch} S={network.gene_slices}; {config.steps} steps of {config.batch}",
         err=True,
     )
+    _remark_on_genes(config.preset, network.genes, say, fresh=init is None)
     result = train(Training(info, source, config.options(), atlases.provenance(), init), run, saved)
     if result.up_to_date:
         say(f"up to date: {result.checkpoint} has {result.step} steps")
@@ -184,6 +187,19 @@ def _run(resolved: Resolved, out: Path) -> int:
         return 128 + result.signal
     say(f"trained {result.step} steps: {result.checkpoint}")
     return 0
+
+
+def _remark_on_genes(preset: str, genes: int, say: Callable[..., None], *, fresh: bool) -> None:
+    """A preset does not bring its genes: the network has those of the panel."""
+    from teramind_model.presets import find_preset
+
+    of_preset = find_preset(preset).genes
+    if fresh and genes != of_preset:
+        say(
+            f"note: preset {preset} stands for {of_preset} genes, this network has the {genes} of the panel; "
+            f"--panel chooses others",
+            err=True,
+        )
 
 
 def _silent(_message: object, err: bool = False) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,7 @@ from teramind_data.geometry import BIN_PX, Box
 from teramind_model.data.held_out import HeldOut
 from teramind_model.data.keys import Purpose, generator
 from teramind_model.data.readers import BlockReader
-from teramind_model.data.tissue import TissueIndex
+from teramind_model.data.tissue import TILE_PX, TissueIndex
 from teramind_model.diffusion.schedule import TRAIN_STEPS
 
 __all__ = ["Atlas", "CropSource", "Geometry", "Place", "Sample"]
@@ -25,7 +26,7 @@ __all__ = ["Atlas", "CropSource", "Geometry", "Place", "Sample"]
 SYMMETRIES = 8
 
 _TRIES = 1000
-"""Places drawn for one outside (or inside) the held-out tiles before giving up."""
+"""Places drawn for one outside the held-out tiles (or blocks, for one inside) before giving up."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,30 @@ class Atlas:
             )
 
 
+@dataclass(frozen=True)
+class _HeldBins:
+    """The tissue bins of the held-out tiles of an atlas, counted through: ``ends`` their running number up to and with
+    each tile, ``starts`` the number that the atlas's index gives the first bin of each."""
+
+    starts: NDArray[np.int64]
+    ends: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, tissue: TissueIndex, held: frozenset[tuple[int, int]]) -> _HeldBins:
+        columns = 1 + int(tissue.tiles[:, 2].max(initial=0))
+        here = np.isin(
+            tissue.tiles[:, 1].astype(np.int64) * columns + tissue.tiles[:, 2],
+            [row * columns + column for row, column in held],
+        )
+        counts = np.diff(tissue.ends, prepend=0)
+        return cls((tissue.ends - counts)[here], np.cumsum(counts[here]))
+
+    def number(self, index: int) -> int:
+        """The atlas's number of one of them."""
+        tile = int(np.searchsorted(self.ends, index, side="right"))
+        return int(self.starts[tile]) + index - (int(self.ends[tile - 1]) if tile else 0)
+
+
 class CropSource:
     """Samples of some atlases, each tissue bin of all of them equally likely to lie in a crop.
 
@@ -138,28 +163,61 @@ class CropSource:
         raise InputError("no crop is outside the held-out tiles", remedy="Use a smaller --held-out")
 
     def validation_place(self, rng: np.random.Generator) -> Place:
-        """Draw a place whose block lies inside one held-out tile, all of it inside its crop.
+        """Draw a place whose block lies inside one held-out tile, with no more padding than any block has.
+
+        That is none, but at P = 128, whose crops are no wider than a block. A tissue bin of the held-out tiles is
+        drawn first, all equally likely, and then a block over one of its pixels.
 
         Raises:
-            InputError: where no held-out tile has tissue.
+            InputError: where no held-out tile has tissue, or no block fits into one.
         """
-        for _ in range(_TRIES * 10):
-            place = self._draw(rng)
-            box = self.block_box(place)
-            if box.shape == (2 * self.geometry.patch,) * 2 and self.held_out.holds(place.atlas, box):
-                return place
-        raise InputError("no held-out tile has tissue", remedy="Use a larger --held-out")
+        ends = [int(held.ends[-1]) if len(held.ends) else 0 for held in self._held_bins]
+        if not sum(ends):
+            raise InputError("no held-out tile has tissue", remedy="Use a larger --held-out")
+        for _ in range(_TRIES):
+            which = int(rng.choice(len(ends), p=np.array(ends) / sum(ends)))
+            held = self._held_bins[which]
+            section, *bin_place = self.atlases[which].tissue[held.number(int(rng.integers(ends[which])))]
+            first = self._first_section(rng, which, section)
+            down, across = (
+                self._around(rng, index * BIN_PX + int(rng.integers(BIN_PX)), edge)
+                for index, edge in zip(bin_place, self.atlases[which].canvas, strict=True)
+            )
+            if down is not None and across is not None:
+                (y, row), (x, column) = down, across
+                return Place(which, first, y, x, (row, column), int(rng.integers(SYMMETRIES)))
+        raise InputError("no block fits into the held-out tiles", remedy="Use a larger --held-out")
+
+    @cached_property
+    def _held_bins(self) -> tuple[_HeldBins, ...]:
+        tiles = zip(self.atlases, self.held_out.tiles, strict=True)
+        return tuple(_HeldBins.of(atlas.tissue, held) for atlas, held in tiles)
+
+    def _around(self, rng: np.random.Generator, pixel: int, canvas: int) -> tuple[int, int] | None:
+        """Along one axis: a crop's corner and a block's number, so that the block holds a pixel and lies in that
+        pixel's tile; None where the block that was drawn cannot."""
+        g = self.geometry
+        spans = [self._span(number) for number in range(g.blocks)]
+        widest = max(end - start for start, end in spans)
+        inner = [number for number, (start, end) in enumerate(spans) if end - start == widest]
+        number = inner[int(rng.integers(len(inner)))]
+        start = spans[number][0]
+        tile = pixel // TILE_PX * TILE_PX
+        low = max(tile, pixel - widest + 1, start)
+        high = min(tile + TILE_PX - widest, pixel, canvas - g.crop + start)
+        return None if low > high else (int(rng.integers(low, high + 1)) - start, number)
+
+    def _span(self, block: int) -> tuple[int, int]:
+        """First pixel of a block along an edge of its crop, and the one after its last; what hangs over is cut."""
+        g = self.geometry
+        # The grid is padded by half a patch, so block 0 starts half a patch before the crop.
+        start = block * g.patch - g.patch // 2
+        return max(0, start), min(start + 2 * g.patch, g.crop)
 
     def block_box(self, place: Place) -> Box:
         """Canvas pixels that the sample of a place shows, before its symmetry: its block, cut at the crop."""
-        g = self.geometry
-        edge = 2 * g.patch
-        # The grid is padded by half a patch, so block (0, 0) starts half a patch before the crop.
-        top, left = (index * g.patch - g.patch // 2 for index in place.block)
-        inside = Box.from_shape((edge, edge), (top, left)).clip((g.crop, g.crop))
-        if inside is None:  # cannot be: every block overlaps its crop
-            raise InputError("block lies outside its crop", found=place.block)
-        return inside.shift(place.y, place.x)
+        (y0, y1), (x0, x1) = (self._span(number) for number in place.block)
+        return Box(y0, y1, x0, x1).shift(place.y, place.x)
 
     def _draw(self, rng: np.random.Generator) -> Place:
         """A place anywhere: a tissue bin, a pixel of it, and where that pixel stands in the crop and the window.
@@ -172,17 +230,19 @@ class CropSource:
         which = int(np.searchsorted(self._ends, number, side="right"))
         atlas = self.atlases[which]
         section, row, column = atlas.tissue[number - (int(self._ends[which - 1]) if which else 0)]
-        first = int(
-            rng.integers(
-                max(0, section - g.image_slices + 1), min(section, atlas.n_sections - g.image_slices) + 1
-            )
-        )
+        first = self._first_section(rng, which, section)
         corner = []
         for index, edge in zip((row, column), atlas.canvas, strict=True):
             pixel = index * BIN_PX + int(rng.integers(BIN_PX)) - int(rng.integers(g.crop))
             corner.append(min(max(pixel, 0), edge - g.crop))
         block = (int(rng.integers(g.blocks)), int(rng.integers(g.blocks)))
         return Place(which, first, corner[0], corner[1], block, int(rng.integers(SYMMETRIES)))
+
+    def _first_section(self, rng: np.random.Generator, which: int, section: int) -> int:
+        """The first section of a window that holds a section."""
+        z = self.geometry.image_slices
+        last = min(section, self.atlases[which].n_sections - z)
+        return int(rng.integers(max(0, section - z + 1), last + 1))
 
     def sample(self, step: int, number: int) -> Sample:
         """Sample ``number`` of the batch of ``step``."""

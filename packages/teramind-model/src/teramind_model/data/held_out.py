@@ -43,8 +43,3 @@ class HeldOut:
             for row in range(around.y0, around.y1)
             for column in range(around.x0, around.x1)
         )
-
-    def holds(self, atlas: int, box: Box) -> bool:
-        """Whether a box lies in one held-out tile."""
-        around = box.cover(self.edge).coarsen(self.edge)
-        return around.area == 1 and (around.y0, around.x0) in self.tiles[atlas]

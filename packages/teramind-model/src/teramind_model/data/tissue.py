@@ -46,10 +46,7 @@ class TissueIndex:
     @classmethod
     def from_masks(cls, masks: list[NDArray[np.bool_]]) -> TissueIndex:
         """Index of one mask a section, each ``(bin rows, bin columns)``."""
-        parts = [_index_section(section, mask) for section, mask in enumerate(masks)]
-        tiles = np.concatenate([tile for tile, _ in parts])
-        bits = np.concatenate([packed for _, packed in parts])
-        return cls(tiles, bits, np.cumsum(np.unpackbits(bits, axis=1).sum(axis=1, dtype=np.int64)))
+        return cls._joined([_index_section(section, mask) for section, mask in enumerate(masks)])
 
     @classmethod
     def of(cls, brain: Brain) -> TissueIndex:
@@ -64,19 +61,29 @@ class TissueIndex:
             has_mask = brain.tissue is not None
             mask = brain.read("tissue", section) > 0 if has_mask else np.ones((height, width), dtype=bool)
             parts.append(_index_section(section, mask))
-        tiles, bits = np.concatenate([t for t, _ in parts]), np.concatenate([b for _, b in parts])
-        if not len(tiles):
+        index = cls._joined(parts)
+        if not len(index):
             raise InputError(
                 "atlas has no tissue", where=brain.url, remedy="Ingest it again with another threshold"
             )
-        return cls(tiles, bits, np.cumsum(np.unpackbits(bits, axis=1).sum(axis=1, dtype=np.int64)))
+        return index
+
+    @classmethod
+    def _joined(cls, parts: list[_Section]) -> TissueIndex:
+        tiles, bits, counts = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+        return cls(tiles, bits, np.cumsum(counts, dtype=np.int64))
 
 
-def _index_section(section: int, mask: NDArray[np.bool_]) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
+_Section = tuple[NDArray[np.int32], NDArray[np.uint8], NDArray[np.int16]]
+"""Of one section: its tiles, their bits, and how many bins of each are tissue."""
+
+
+def _index_section(section: int, mask: NDArray[np.bool_]) -> _Section:
     padding = [(0, -edge % _TILE) for edge in mask.shape]
     padded = np.pad(mask, padding)
     rows, columns = padded.shape[0] // _TILE, padded.shape[1] // _TILE
     blocks = padded.reshape(rows, _TILE, columns, _TILE).swapaxes(1, 2).reshape(rows * columns, -1)
     kept = np.flatnonzero(blocks.any(axis=1))
     tiles = np.stack((np.full_like(kept, section), kept // columns, kept % columns), axis=1)
-    return tiles.astype(np.int32), np.packbits(blocks[kept], axis=1)
+    counts = blocks[kept].sum(axis=1, dtype=np.int16)
+    return tiles.astype(np.int32), np.packbits(blocks[kept], axis=1), counts

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,8 +11,9 @@ from torch import Tensor
 
 from teramind_data.errors import InputError
 from teramind_model.train.options import TrainOptions
+from teramind_model.train.run_directory import RunDirectory
 
-__all__ = ["any_process", "first_process", "launch", "mean_of_processes"]
+__all__ = ["agreed", "any_process", "first_process", "launch", "mean_of_processes"]
 
 _RANKS = ("RANK", "SLURM_PROCID", "LOCAL_RANK")
 """Where torchrun, SLURM and Fabric's own launcher say which process this is."""
@@ -38,7 +40,7 @@ def launch(options: TrainOptions, network: Any) -> Any:
     from teramind_model.network.config import NetworkConfig
     from teramind_model.network.known_traps import warn_of_traps
 
-    if options.precision == "16-mixed" and not torch.cuda.is_available():
+    if options.precision == "16-mixed" and (options.device == "cpu" or not torch.cuda.is_available()):
         # Fabric would take bfloat16 instead, and only warn.
         raise InputError(
             "16-bit floats are for GPUs",
@@ -64,6 +66,28 @@ def launch(options: TrainOptions, network: Any) -> Any:
     if options.precision in _HALF and isinstance(network, NetworkConfig):
         warn_of_traps(fabric.device, _HALF[options.precision], network)
     return fabric
+
+
+def agreed(fabric: Any, run: RunDirectory) -> tuple[int, Path] | None:
+    """The run's newest checkpoint, the same one in every process; every process must ask.
+
+    Raises:
+        InputError: in all of them, where one sees another: each would go on from its own.
+    """
+    newest = run.newest()
+    if fabric.world_size == 1:
+        return newest
+    mine = torch.tensor(-1 if newest is None else newest[0], device=fabric.device)
+    steps = [int(step) for step in fabric.all_gather(mine)]
+    if len(set(steps)) > 1:
+        raise InputError(
+            "processes do not see the same checkpoints",
+            where=run.path,
+            expected="one newest step in all",
+            found=", ".join("none" if step < 0 else str(step) for step in steps),
+            remedy="Put --out on a file system that all machines share, and wait until each shows the same",
+        )
+    return newest
 
 
 def any_process(fabric: Any, flag: bool) -> bool:

@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+from uuid import uuid4
 
 from teramind_data.errors import InputError
 
@@ -111,7 +112,7 @@ class TrainLog:
 
 
 def _open_wandb(project: str, run: Path) -> Any:
-    """A Weights & Biases run, named as the run's folder; resumed where it was begun before."""
+    """A Weights & Biases run, named as the run's folder; resumed where it was begun before in that folder."""
     try:
         wandb: Any = import_module("wandb")
     except ImportError:
@@ -120,7 +121,12 @@ def _open_wandb(project: str, run: Path) -> Any:
             expected="wandb",
             remedy="pip install wandb, or leave --wandb out",
         ) from None
-    return wandb.init(project=project, name=run.name, dir=str(run), id=run.name, resume="allow")
+    # Folders of one name in other places are other runs: the name cannot be the id.
+    kept = run / "wandb-id"
+    if not kept.is_file():
+        kept.write_text(uuid4().hex, encoding="utf-8")
+    known = kept.read_text(encoding="utf-8").strip()
+    return wandb.init(project=project, name=run.name, dir=str(run), id=known, resume="allow")
 
 
 def _rows_up_to(csv_file: Path, step: int, width: int) -> list[list[str]]:

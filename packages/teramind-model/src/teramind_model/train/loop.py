@@ -21,7 +21,7 @@ from teramind_model.data.keys import Purpose, torch_seed
 from teramind_model.diffusion.objective import Block
 from teramind_model.network.dropout import set_dropout_keys
 from teramind_model.train import pictures, validation
-from teramind_model.train.devices import any_process, launch, mean_of_processes
+from teramind_model.train.devices import agreed, any_process, launch, mean_of_processes
 from teramind_model.train.log import Row, TrainLog
 from teramind_model.train.options import learning_rate
 from teramind_model.train.run_directory import RunDirectory
@@ -88,7 +88,7 @@ def train(training: Training, run: RunDirectory, saved: Mapping[str, Any]) -> Tr
     with ExitStack() as stack:
         stack.enter_context(run.opened(saved) if first else nullcontext())
         caught = stack.enter_context(_signals())
-        state = begin(training, fabric.device, run.newest())
+        state = begin(training, fabric.device, agreed(fabric, run))
         log = None
         if first:
             terms = training.method.terms
@@ -113,6 +113,9 @@ def _loop(run: _Run, caught: list[int]) -> None:
     if options.sample_every and first:
         tile = pictures.choose_tile(source, run.training.info.network.halo)
     held_out = validation.choose(source) if options.validate_every and first else None
+    owed = state.step > 0 and _due(state.step, options.validate_every)
+    if held_out is not None and owed and state.scores.get("step") != state.step:
+        _validate(run, held_out)  # the part before was stopped at this step
     steps = range(state.step, options.steps)
     stream = batches(source, steps, run.parts, workers=options.workers)
     shown = progress(len(steps), "train", "steps") if first else nullcontext(lambda n=1: None)
@@ -123,7 +126,7 @@ def _loop(run: _Run, caught: list[int]) -> None:
                 run.log.add(row)
             done, last = state.step, state.step == options.steps
             stop = any_process(fabric, bool(caught))
-            if held_out is not None and (last or _due(done, options.validate_every)) and not stop:
+            if held_out is not None and (last or (_due(done, options.validate_every) and not stop)):
                 _validate(run, held_out)
             if first and (last or stop or _due(done, options.checkpoint_every)):
                 state.scaler = fabric.strategy.precision.state_dict()
