@@ -185,6 +185,28 @@ def test_agreement_is_the_rank_correlation_of_both_maps(maps: Maps, study: Study
     assert found[0].spearman > 0.6 > 3 * abs(found[0].spearman_beyond)
 
 
+def test_labels_of_one_name_are_one_region(maps: Maps, study: Study) -> None:
+    def named(name: str) -> Study:
+        stores = opened(maps)
+        stores[0].brain.brain.region_names.update({1: name, 2: name})
+        return study_attention(stores, EDGE, 0)
+
+    whole = [row for row in rows_by_loop(maps, 2) if row["region"]]
+    both = named("CTX")
+    line = score(both.scores.trends, "run", expression="together", region="CTX")
+    left, right = (
+        score(study.scores.trends, "run", expression="together", region=name) for name in ("left", "right")
+    )
+    assert min(left.n, right.n) > 0
+    assert line.n == len(whole) == left.n + right.n
+    assert score(both.scores.beyond, "run", control=UNIFORM, region="CTX").n == len(whole)
+    assert set(both.relations[0].regions) <= {0, 1}
+    # A region may be called as what has none is.
+    assert score(
+        named("unannotated").scores.trends, "run", expression="together", region="unannotated"
+    ).n == len(rows_by_loop(maps, 2))
+
+
 def test_bands_and_order_do_not_matter(maps: Maps, study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("teramind_eval.attention.relations._BAND_BINS", 6)
     again = study_attention(opened(maps), EDGE, 0)
@@ -321,6 +343,21 @@ def test_maps_alone_are_no_generated_brain(maps: Maps, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"attention maps only.*U\.zarr.*--control NAME=STORE"):
         write_report(config)
     assert not (tmp_path / "out").exists()
+
+
+def test_maps_alone_of_another_atlas_are_warned_about_and_an_untrained_network_s_are_not(maps: Maps) -> None:
+    from teramind_eval.report.build import _warnings
+
+    real, run, blank = opened(maps)
+    provenance = {"made_by": "teramind-model attention", "checkpoint": {"sha256": "1" * 64}}
+    for fingerprint, expected in ((real.brain.brain.spec.fingerprint, 0), ("3" * 64, 1)):
+        blank.brain.provenance = {**provenance, "atlas": {"url": "D.zarr", "fingerprint": fingerprint}}
+        run.brain.provenance = {"checkpoint": {"sha256": "0" * 64}}
+        found = _warnings((real, run), (blank,))
+        assert len(found) == expected
+        assert all("blank was made from another store (D.zarr)" in one for one in found)
+    blank.brain.complete = False
+    assert any("U.zarr) is incomplete" in one for one in _warnings((real, run), (blank,)))
 
 
 def test_brains_of_other_canvases_agree_by_region(tmp_path: Path) -> None:

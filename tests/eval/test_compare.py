@@ -267,6 +267,23 @@ def test_page_and_files_say_the_same(page: Path) -> None:
     assert rows[3]["z"] == "2"
 
 
+def test_reports_of_other_parts_of_the_canvas_and_their_own_warnings_are_told(tmp_path: Path) -> None:
+    whole, part, also = (made_up(tmp_path / name, 20.0, 10.0) for name in ("whole", "part", "also"))
+    _damage(part, lambda data: data["settings"].update(inside=[0, 64, 32, 96]))
+    _damage(whole, lambda data: data["settings"].update(inside=None))
+    for folder in (part, also):
+        _damage(folder, lambda data: data.update(warnings=["G.zarr is incomplete."]))
+    told = write_comparison(Request(tuple(map(str, (whole, part, also))), tmp_path / "out"))[0].read_text()
+    where = "whole: all of it; part: y0, y1, x0, x1 = 0, 64, 32, 96 px; also: all of it."
+    assert f"different parts of the canvas, so their numbers differ for that alone: {where}" in told
+    assert "part, also: G.zarr is incomplete." in told
+    # A report of before the part was saved is of the whole canvas.
+    quiet = write_comparison(
+        Request((str(whole), str(made_up(tmp_path / "old", 20.0, 10.0))), tmp_path / "b")
+    )
+    assert "parts of the canvas" not in quiet[0].read_text()
+
+
 def test_a_real_report_is_read_as_it_was_written(reported: Path, tmp_path: Path) -> None:
     shutil.copytree(reported / "report", tmp_path / "run")
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())

@@ -43,12 +43,13 @@ def test_draws_are_the_stores_of_one_request() -> None:
         store("other", **made(2)),
         store("again", **made(2)),
         store("elsewhere", **made(3, device="cuda", plan={"batch": 4}, draws=2)),
+        store("folded", **made(6, device="cuda", slices="folded", compiled=True)),
         store("steps", **made(4, steps=5)),
         store("shuffled", "control", **made(5)),
         store("silent"),
     ]
-    assert draws_of([store("real", "real"), run, *others]) == ("run", "other", "elsewhere")
-    assert draws_of([run, *others[3:]]) == ()
+    assert draws_of([store("real", "real"), run, *others]) == ("run", "other", "elsewhere", "folded")
+    assert draws_of([run, *others[4:]]) == ()
     assert draws_of([store("a", seed=1), store("b", seed=2)]) == ()
     assert draws_of([store("a", checkpoint={"sha256": "0"}, seed=1), run]) == ()
     same = {"checkpoint": {"sha256": "0"}, "steps": 15}

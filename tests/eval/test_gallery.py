@@ -156,6 +156,18 @@ def test_gallery_is_written_whole_and_left_when_current(atlas: Path, stores: Sto
         write_gallery(GalleryRequest(str(atlas), folder))
 
 
+def test_what_a_store_is_there_for_tells_galleries_apart(atlas: Path, stores: Stores, tmp_path: Path) -> None:
+    out, box = tmp_path / "out", ("s0:0:64,0:64",)
+    over = GalleryRequest(str(stores.good), out, atlas=str(atlas), boxes=box)
+    beside = GalleryRequest(str(stores.good), out, beside=str(atlas), boxes=box, overwrite=True)
+    page, _ = write_gallery(over)
+    assert "beside" not in page.read_text()
+    assert write_gallery(over) == (page, False)
+    assert write_gallery(beside) == (page, True)
+    assert "G, generated beside A, measured" in page.read_text()
+    assert write_gallery(beside) == (page, False)
+
+
 def test_regions_of_another_store_are_laid_over(atlas: Path, stores: Stores, tmp_path: Path) -> None:
     page, _ = write_gallery(
         GalleryRequest(str(stores.good), tmp_path / "out", atlas=str(atlas), boxes=("s0:0:64,0:64",))

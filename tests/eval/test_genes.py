@@ -98,6 +98,31 @@ def test_without_masks_tiles_with_molecules_count(tmp_path: Path, monkeypatch: p
     check(list(brain_scores(statistics)), counts[:, inside])
 
 
+def test_without_masks_a_part_has_the_tissue_of_the_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = draw_section(11)
+    # A molecule in a corner of some tiles of 5 bins, and outside the part of most.
+    y, x = (np.array(values) * BIN_PX for values in ([4, 6, 14, 9], [4, 12, 2, 9]))
+    molecules = y, x, np.array([0, 1, 2, 1])
+    path = write_real(tmp_path / "C.zarr", [type(drawn)(drawn.image, drawn.truth, molecules)] * 2)
+    monkeypatch.setattr("teramind_eval.genes.statistics._TILE_BINS", 5)
+    counts = np.asarray(open_brain(str(path)).expression)[:, 0]
+    tissue = np.zeros(counts.shape[1:], dtype=bool)
+    for top in range(0, CANVAS[0] // BIN_PX, 5):
+        for left in range(0, CANVAS[1] // BIN_PX, 5):
+            cut = slice(top, top + 5), slice(left, left + 5)
+            tissue[cut] = counts[(slice(None), *cut)].any()
+    here = np.s_[2:13, 3:12]
+    assert 0 < tissue[here].sum() < tissue[here].size
+    part = Part(open_brain(str(path)), (0,)).within(Box(*(edge * BIN_PX for edge in (2, 13, 3, 12))))
+    for block in (256, 4):
+        monkeypatch.setattr("teramind_eval.genes.statistics._BLOCK_BINS", block)
+        statistics = gene_statistics(part)
+        assert statistics is not None
+        check(list(brain_scores(statistics)), counts[:, *here][:, tissue[here]])
+
+
 def test_empty_groups_and_one_bin() -> None:
     moments = GeneMoments.of(np.array([[[3, 0]]]), np.array([[1, -1]]), 3)
     assert moments.n.tolist() == [0, 1, 0]

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import numpy as np
+import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from teramind_eval.report.likeness_charts import likeness_charts
@@ -56,6 +59,42 @@ def test_regions_and_distances_are_drawn_where_measured() -> None:
         ]
         assert pictures[0].mean() > 200 > 80 > pictures[1].mean()
     assert likeness_charts([store("real", "real", 0, 0, None), store("ours", "generated", 30, 0, None)]) == []
+
+
+@pytest.mark.parametrize("stains", [("DAPI",), ("DAPI", "PolyT", "PolyA", "Other")])
+def test_stains_of_which_there_is_no_picture_together_are_shown_singly(stains: tuple[str, ...]) -> None:
+    def singly(scores: Scores, start: float) -> Scores:
+        found = {s: DistributionScores(10 * (start + i), start + i, NONE, 40) for i, s in enumerate(stains)}
+        return replace(scores, distribution=found)
+
+    stores = []
+    for one, start in (
+        (store("ours", "generated", 30, 0, None), 1.0),
+        (store("c", "control", 9, 0, None), 5.0),
+    ):
+        sections = tuple(replace(s, scores=singly(s.scores, start)) for s in one.sections)
+        stores.append(replace(one, brain=singly(one.brain, start), sections=sections))
+    everything = (store("real", "real", 0, 0, None), *stores)
+    rows = {row.title: row for row in summary(Results({}, {}, (), everything), stains, 64)}
+    for index, stain in enumerate(stains):
+        assert [cell.text for cell in rows[f"sFID, {stain}"].cells] == [
+            "–",
+            f"{1 + index:.2f}",
+            f"{5 + index:.2f}",
+        ]
+        assert rows[f"FID, {stain}"].cells[1].mark == "better"
+    assert not {"FID", "sFID", "KID"} & set(rows)
+    drawn = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("teramind_eval.report.likeness_charts.draw", lambda size, paint: drawn.append(paint))
+        (chart,) = likeness_charts(everything)
+    assert "each stain alone" in chart.note
+    figure = Figure()
+    drawn[0](figure, "light")
+    lines = [line.get_ydata().tolist() for axes in figure.axes for line in axes.lines]
+    assert lines == [
+        [k * (start + i)] * 3 for i in range(len(stains)) for k in (1, 10) for start in (1.0, 5.0)
+    ]
 
 
 def test_the_summary_leaves_out_what_no_store_has() -> None:

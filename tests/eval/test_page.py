@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -87,6 +90,16 @@ def test_a_table_that_goes_on_is_shaded_at_its_side(browser: Chromium, page: str
     assert shade() < 3
 
 
+def test_stores_are_chosen_by_their_labels(reported: Path) -> None:
+    # The text of an option loses spaces that a label may have.
+    text = (reported / "report" / "report.html").read_text()
+    for side in ("left", "right"):
+        options = re.search(f'id="places-{side}">(.*?)</select>', text)
+        assert options is not None
+        found = re.findall(r'<option value="([^"]*)"[^>]*>([^<]*)<', options[1])
+        assert found == [(label, label) for label in ("real", "generated", "shuffled")]
+
+
 def test_the_slider_shows_one_store_and_the_other(browser: Chromium, page: str) -> None:
     load(browser, page, 1280, "light")
     assert browser.evaluate("document.querySelectorAll('.slider').length") == 9
@@ -161,6 +174,35 @@ def test_pictures_are_compressed_until_they_fit(monkeypatch: pytest.MonkeyPatch)
     assert sizes[0] < 3 * len(pictures[0][1])
     # Where nothing fits the last step is given.
     assert sum(map(len, embed(pictures, 1).values())) <= sizes[2]
+
+
+def test_plots_and_lines_count_towards_the_page(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from teramind_eval.report import page as pages
+
+    monkeypatch.setattr(module, "_LEAST_BYTES", 0)
+    noise = np.random.default_rng(0).integers(0, 256, (200, 300, 3)).astype(np.uint8)
+    lines = lines_png(noise[..., 0] > 127, (255, 250, 245))
+    chart = SimpleNamespace(light="x" * 20_000, dark="x" * 20_000)
+    for overlay, charts in ((None, []), (lines, []), (None, [chart]), (lines, [chart])):
+        shown = [SimpleNamespace(name="a.png", png=png_of(noise), overlay=overlay)]
+        made: Any = SimpleNamespace(
+            charts=lambda charts=charts: charts, micrographs=lambda shown=shown: shown
+        )
+        monkeypatch.setattr(pages, "PAGE_BYTES", 10**9)
+        sizes = [len(uri) for one in pages.embedded(made) for uri in one.values()]
+        whole = sum(sizes) + 40_000 * len(charts)
+        monkeypatch.setattr(pages, "PAGE_BYTES", whole)
+        assert [len(uri) for one in pages.embedded(made) for uri in one.values()] == sizes
+        monkeypatch.setattr(pages, "PAGE_BYTES", whole - 1)
+        smaller = [len(uri) for one in pages.embedded(made) for uri in one.values()]
+        assert smaller[0] < sizes[0]
+        assert smaller[1:] == sizes[1:]
+    pages.tell_size("x" * module.MOST_BYTES, "report.html")
+    assert capsys.readouterr().err == ""
+    pages.tell_size("x" * (module.MOST_BYTES + 100_000), "report.html")
+    assert "report.html has 25.1 MB, more than 25 MB" in capsys.readouterr().err
 
 
 def test_lines_lie_over_a_picture_and_nowhere_else() -> None:

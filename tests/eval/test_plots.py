@@ -41,6 +41,18 @@ def alone(scheme: Scheme) -> Any:
     return np.asarray(Image.open(buffer))
 
 
+def test_labels_with_dollars_are_drawn_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    def labelled(figure: Any, scheme: Scheme) -> None:
+        axes = figure.subplots()
+        axes.plot([1, 2], label="cost_$5_vs_$6")
+        axes.set_yticks([1, 2], ["$a_$b_$", "2"])
+        axes.set_title("$x^{")
+        figure.legend(loc="outside upper right")
+
+    monkeypatch.setattr(plots, "_DPI", 30)
+    assert draw(SIZE, labelled).light.startswith(b"\x89PNG")
+
+
 def test_both_schemes_are_laid_out_as_each_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     from PIL import Image
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import uuid
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,12 @@ from teramind_data.errors import (
     OutputExistsError,
     StoreError,
 )
+from teramind_data.geometry import BIN_PX
 from teramind_data.panel import Panel
-from teramind_data.store import BrainSpec, Section, create_brain
+from teramind_data.store import BrainSpec, ImageSpec, Section, append_image, create_brain, open_brain
 from teramind_eval.config import parse_controls, parse_generated, report_config
 from teramind_eval.report.build import write_report
-from teramind_eval.report.output import name_of, state_of
+from teramind_eval.report.output import fingerprint, name_of, state_of
 from tests.eval.conftest import Stores
 from tests.eval.drawn import (
     CANVAS,
@@ -471,6 +473,69 @@ def test_an_incomplete_store_asked_for_is_warned_about_and_replaces_a_report(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["half.zarr", "out"]
 
 
+def test_a_store_that_is_still_being_written_is_another_at_every_shard(tmp_path: Path) -> None:
+    # Remote stores have no time of modification; this one lies in memory.
+    for url in (str(tmp_path / "G.zarr"), f"memory://{uuid.uuid4().hex}/G.zarr"):
+        writer = create_brain(url, spec_of("generated"))
+        seen = []
+
+        def look(url: str = url, seen: list[Any] = seen) -> dict[str, Any]:
+            brain = open_brain(url, incomplete=True)
+            seen.append(name_of({"generated": fingerprint(url, brain.provenance)}, {}))
+            return fingerprint(url, brain.provenance)
+
+        look()
+        for index, image in enumerate(_images()):
+            writer.write("morphology", index, None, image)
+            assert "shards_sha256" in look()
+        writer.finish()
+        assert "shards_sha256" not in look()
+        maps = ImageSpec("attention_GLUT", ("window",), "float16", step=BIN_PX)
+        bins = tuple(edge // BIN_PX for edge in CANVAS)
+        append_image(url, maps, [(z, None, np.ones((1, *bins), np.float16)) for z in (0, 1)])
+        last = look()
+        assert len(set(seen)) == len(seen) == 5
+        assert fingerprint(url, open_brain(url).provenance) == last
+
+
+def test_the_part_compared_is_among_the_settings(
+    stores: Stores, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def stopped(config: Any, opened: Any, task: Any, journal: Path, described: Any) -> None:
+        seen.append(described[1]["inside"])
+        raise StoreError("stopped")
+
+    monkeypatch.setattr("teramind_eval.report.build.gather", stopped)
+    region = {"request": {"region": [0, 128, 64, 256]}}
+    part = write_generated(tmp_path / "part.zarr", _images(), provenance=region)
+    for generated in (part, stores.good):
+        with pytest.raises(StoreError, match="stopped"):
+            write_report(config(stores, tmp_path / "out", generated=str(generated)))
+    assert seen == [[0, 128, 64, 256], None]
+
+
+def test_what_was_measured_of_a_store_before_it_grew_is_not_gone_on_from(
+    stores: Stores, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def stopped(config: Any, opened: Any, task: Any, journal: Path, described: Any) -> None:
+        seen.append(journal)
+        raise StoreError("stopped")
+
+    monkeypatch.setattr("teramind_eval.report.build.gather", stopped)
+    half = tmp_path / "half.zarr"
+    writer = create_brain(str(half), spec_of("generated"))
+    for index in (0, None, 1):
+        if index is not None:
+            writer.write("morphology", index, None, _images()[index])
+        with pytest.raises(StoreError, match="stopped"):
+            write_report(config(stores, tmp_path / "out", generated=str(half), controls={}, incomplete=True))
+    assert seen[0] == seen[1] != seen[2]
+
+
 def _unfinished(path: Path) -> str:
     # All pixels are there, only the end is missing.
     writer = create_brain(str(path), spec_of("generated"))
@@ -521,9 +586,9 @@ def test_a_store_made_from_another_atlas_is_warned_about(stores: Stores, tmp_pat
     panel = real.brain.brain.spec.panel
     assert panel is not None
     own = real.brain.brain.spec.fingerprint
-    for name, fingerprint, warned in (("own", own, False), ("other", "3" * 64, True), ("old", None, False)):
+    for name, stated, warned in (("own", own, False), ("other", "3" * 64, True), ("old", None, False)):
         # The same panel, so that only the fingerprint tells.
-        atlas = {"url": "D.zarr", "panel_fingerprint": panel.fingerprint, "fingerprint": fingerprint}
+        atlas = {"url": "D.zarr", "panel_fingerprint": panel.fingerprint, "fingerprint": stated}
         made = write_generated(tmp_path / f"{name}.zarr", _images(), provenance={"atlas": atlas})
         found = warn_about(real.brain, (open_store(str(made), name, "generated"),))
         assert found == [] or "another store (D.zarr)" in found[0]
@@ -580,6 +645,23 @@ def test_settings_that_are_wrong_are_one_line(tmp_path: Path) -> None:
             report_config(**{"real": "C", "generated": "G", "out": "o", **changes})
     with pytest.raises(InputError, match="of a generated store and of a control"):
         report_config(real="C", generated={"a": "G"}, out="o", controls={"a": "S"})
+
+
+@pytest.mark.parametrize(
+    ("out", "what"),
+    [
+        ("s3://bucket/report", "reports are local folders"),
+        ("file:///tmp/report", "reports are local folders"),
+        (".", "give it a name"),
+        ("", "give it a name"),
+        ("runs/..", "give it a name"),
+        ("/", "give it a name"),
+    ],
+)
+def test_an_output_that_is_no_local_folder_is_refused(out: str, what: str) -> None:
+    with pytest.raises(InputError, match=rf"settings are not usable.*{what}") as error:
+        report_config(real="C.zarr", generated="G.zarr", out=out)
+    assert "\n" not in str(error.value)
 
 
 def test_command_line_exits_2_with_one_line(stores: Stores, tmp_path: Path, capsys: Any) -> None:

@@ -20,9 +20,11 @@ from teramind_data.errors import InputError, MissingInputError, OutputExistsErro
 from teramind_data.geometry import BIN_PX
 from teramind_data.store import ImageSpec, append_image, open_brain
 from teramind_eval.metrics.image import psnr, ssim
+from teramind_eval.report.saved import read_metrics
+from teramind_eval.scverse.tiles import open_pair, tile_scores
 from teramind_eval.scverse.write import write_scores
 from tests.eval.conftest import Stores
-from tests.eval.drawn import CANVAS, PIXEL_UM, draw_section
+from tests.eval.drawn import CANVAS, PIXEL_UM, draw_section, write_generated
 
 TILE = 32
 
@@ -103,6 +105,20 @@ def test_tiles_are_those_measured_one_by_one(folder: Path, stores: Stores) -> No
         == ("generated", -1, "ssim", "together")
     )
     assert tiles.X[:, at["ssim:together"]].mean() == pytest.approx(brain["mean"], rel=1e-5)
+
+
+def test_tiles_of_a_store_with_stains_in_another_order(folder: Path, tmp_path: Path) -> None:
+    report = folder / "report"
+    metrics = read_metrics(report)
+    store = next(one for one in metrics.stores if one.role == "generated")
+    images = [open_brain(folder / "G.zarr").read("morphology", section) for section in (0, 1)]
+    more = [np.concatenate([image[::-1], image[:1] // 2]) for image in images]
+    write_generated(tmp_path / "G.zarr", more, stains=("PolyT", "DAPI", "third"))
+    found, wanted = (
+        tile_scores(open_pair(metrics, store, str(root / "G.zarr")), metrics, report)
+        for root in (tmp_path, folder)
+    )
+    np.testing.assert_array_equal(found.X, wanted.X)
 
 
 def test_the_store_stays_what_it_was(folder: Path, stores: Stores) -> None:

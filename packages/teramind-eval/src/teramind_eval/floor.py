@@ -25,8 +25,11 @@ from teramind_eval.results import (
     Statistic,
 )
 
-#: What two draws of one brain may differ in: the seed, how many were asked for, and where and in what pieces they ran.
-_FREE = ("seed", "draws", "device", "precision", "plan", "sections", "region", "roi_exact", "tissue_only")
+#: What two draws of one brain may differ in: the seed, how many were asked for; where, how and in what pieces they ran.
+_FREE = (
+    *("seed", "draws", "device", "precision", "slices", "compiled"),
+    *("plan", "sections", "region", "roi_exact", "tissue_only"),
+)
 
 
 @dataclass(frozen=True)

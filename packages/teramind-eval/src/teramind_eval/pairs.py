@@ -201,10 +201,16 @@ def tissue_boxes(brain: Part, section: int, box: Box, size: int) -> list[Box]:
 
 
 def tissue_blocks(brain: Part, section: int, size: int) -> list[Box]:
-    """Blocks of `size` px of a section that hold any molecule, row-major, but those outside the part compared."""
-    canvas = Box(0, brain.canvas[0], 0, brain.canvas[1])
-    blocks = [block for block in tiles(canvas, size) if block.intersect(brain.inside) is not None]
-    return [block for block in blocks if len(brain.molecules.read(section, block)[0])]
+    """Blocks of `size` px of a section that hold any molecule, row-major, cut to the part compared.
+
+    Uncut, they would bring the black around that part into a segmenter's levels.
+    """
+    out = []
+    for block in tiles(Box(0, brain.canvas[0], 0, brain.canvas[1]), size):
+        cut = block.intersect(brain.inside)
+        if cut is not None and len(brain.molecules.read(section, block)[0]):
+            out.append(cut)
+    return out
 
 
 def regions_of_tiles(brain: Part, section: int, boxes: Sequence[Box]) -> npt.NDArray[np.uint16]:

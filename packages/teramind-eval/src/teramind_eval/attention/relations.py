@@ -16,7 +16,7 @@ from teramind_eval.attention.maps import MapSet, read_expression, read_levels
 from teramind_eval.attention.sample import Sample, block_keys
 from teramind_eval.attention.scatter import Scatter
 from teramind_eval.attention.trends import LEVELS, OCTAVES, density
-from teramind_eval.regions import has_regions
+from teramind_eval.regions import has_regions, one_label_a_name
 from teramind_eval.walk import HERE, Walk, walk_sections
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class Relations:
         maps: the set.
         variables: of a block.
         sections: groups by section.
-        regions: groups by region's label; empty where the atlas has no regions.
+        regions: groups by region's label, the smallest of its name; empty where the atlas has no regions.
         levels: density of attention against expression over the brain, `(expressions, sources x channels, x, y)`.
         octaves: density of attention over uniform attention against expression of the genes together,
             `(sources x channels, x, y)`.
@@ -256,7 +256,7 @@ def _mapped(maps: MapSet, real: Part, section: int, band: _Band) -> npt.NDArray[
 
 
 def _regions(real: Part, section: int, band: Box) -> IntArray:
-    return np.asarray(real.read("regions", section, band), dtype=np.int64)
+    return one_label_a_name(real, np.asarray(real.read("regions", section, band), dtype=np.int64))
 
 
 def _bands(brain: Part, edge: int) -> Iterator[Box]:

@@ -211,9 +211,23 @@ def _warnings(reports: Sequence[Report]) -> list[str]:
         if len({report.sections for report in own}) > 1:
             told = "; ".join(f"{one.label}: {', '.join(one.sections)}" for one in own)
             found.append(f"Runs over one brain were measured on different sections: {told}.")
+        if len({report.inside for report in own}) > 1:
+            told = "; ".join(f"{one.label}: {_part(one.inside)}" for one in own)
+            found.append(
+                "Runs over one brain were measured in different parts of the canvas, so their numbers differ for that "
+                f"alone: {told}."
+            )
     if len({report.brain for report in reports}) > 1:
         found.append("Runs lie over different measured brains: compare them within each brain only.")
-    return found
+    warned: dict[str, list[str]] = {}
+    for report in reports:
+        for warning in report.warnings:
+            warned.setdefault(warning, []).append(report.label)
+    return found + [f"{', '.join(labels)}: {warning}" for warning, labels in warned.items()]
+
+
+def _part(inside: tuple[int, int, int, int] | None) -> str:
+    return "all of it" if inside is None else "y0, y1, x0, x1 = " + ", ".join(map(str, inside)) + " px"
 
 
 def _command(request: Request) -> str:

@@ -52,6 +52,8 @@ class Report:
         sizes: edges in px of tiles and patches.
         nuclei: what found nuclei, and how, in words; empty where the report does not say.
         inception: SHA-256 of the weights behind FID, sFID and KID; empty without.
+        inside: part of the canvas compared, y0, y1, x0, x1 px; None for all of it.
+        warnings: its own.
     """
 
     label: str
@@ -64,6 +66,8 @@ class Report:
     sizes: tuple[int, int]
     nuclei: str = ""
     inception: str = ""
+    inside: tuple[int, int, int, int] | None = None
+    warnings: tuple[str, ...] = ()
 
 
 def find_reports(words: Sequence[str]) -> list[tuple[str, Path]]:
@@ -175,6 +179,8 @@ def read_report(label: str, folder: Path) -> Report:
         sizes=(metrics.settings.tile_px, metrics.settings.patch_px),
         nuclei=", ".join(str(value) if key == "segmenter" else f"{key} {value}" for key, value in found_by),
         inception=metrics.inputs.get("inception", SavedInput()).sha256,
+        inside=metrics.settings.inside,
+        warnings=tuple(metrics.warnings),
     )
 
 

@@ -108,7 +108,7 @@ def write_gallery(request: GalleryRequest) -> tuple[Path, bool]:
         str(part.url): fingerprint(str(part.url), part.provenance)
         for part in (*(source.part for source in opened.sources), *((opened.atlas,) if opened.atlas else ()))
     }
-    settings = _settings(request)
+    settings = _settings(request, opened)
     page = request.out / GALLERY.page
     state = partial(state_of, request.out, inputs, settings, overwrite=request.overwrite, kind=GALLERY)
     with claimed(request.out, state) as wanted:
@@ -131,8 +131,11 @@ def _write(draft: Path, request: GalleryRequest, opened: _Opened, made_of: dict[
     (draft / GALLERY.page).write_text(_render(_page(request, opened, listed)), encoding="utf-8")
 
 
-def _settings(request: GalleryRequest) -> dict[str, Any]:
+def _settings(request: GalleryRequest, opened: _Opened) -> dict[str, Any]:
     return {
+        # The inputs tell which stores were read, not what for.
+        "stores": [str(source.part.url) for source in opened.sources],
+        "atlas": str(opened.atlas.url) if opened.atlas else None,
         "boxes": list(request.boxes),
         "sections": list(request.sections),
         "count": request.count,

@@ -142,8 +142,8 @@ class GeneStatistics:
 def gene_statistics(real: Part, walk: Walk = HERE) -> GeneStatistics | None:
     """Statistics of an atlas, read once, shard by shard; None where it holds no expression.
 
-    Bins are those of `labels/tissue` where the store has it, else those of 256-px tiles that hold a molecule; in the
-    part of the canvas that is compared.
+    Bins are those of `labels/tissue` where the store has it, else those of the canvas's 256-px tiles that hold a
+    molecule, wherever in the tile; in the part of the canvas that is compared.
 
     Args:
         real: the atlas.
@@ -179,9 +179,12 @@ class _Measure:
     def __call__(self, section: int) -> GeneMoments:
         real = self.real
         total = GeneMoments.empty(len(self.labels), len(real.panel or ()))
-        mask = "tissue" if "tissue" in real.brain.labels else "expression"
         for box in _blocks(real.inside):
-            if real.brain.blank(mask, real.chosen[section], box):
+            if "tissue" in real.brain.labels:
+                mask, known = "tissue", box
+            else:
+                mask, known = "expression", _whole_tiles(real, box)
+            if real.brain.blank(mask, real.chosen[section], known):
                 continue
             total = total.merge(self._block(section, box))
         return total
@@ -207,7 +210,9 @@ def _groups(
     if "tissue" in real.brain.labels:
         inside = np.asarray(real.read("tissue", section, box)) > 0
     else:
-        inside = _seen_tiles(counts.any(axis=0))
+        around = _whole_tiles(real, box)
+        counted = counts if around == box else np.asarray(real.read("expression", section, around))
+        inside = _seen_tiles(counted.any(axis=0))[box.shift(-around.y0, -around.x0).slices]
     group = np.zeros(box.shape, dtype=np.int64)
     if has_regions(real):
         # A label without a name counts as unannotated.
@@ -218,8 +223,14 @@ def _groups(
     return group
 
 
+def _whole_tiles(real: Part, box: Box) -> Box:
+    """The bins of all tiles of the canvas that a box of bins touches."""
+    rows, columns = real.image("expression").shape[-2:]
+    return box.cover(_TILE_BINS).clip((rows, columns)) or box
+
+
 def _seen_tiles(seen: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """Bins of tiles in which any bin is seen; the last tiles may be cut by the rim."""
+    """Bins of tiles, from the first bin on, in which any bin is seen; the last tiles may be cut by the rim."""
     rows, columns = (-(-size // _TILE_BINS) for size in seen.shape)
     whole = np.zeros((rows * _TILE_BINS, columns * _TILE_BINS), dtype=bool)
     whole[: seen.shape[0], : seen.shape[1]] = seen

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from teramind_data.console import progress
 from teramind_data.errors import InputError, MissingInputError
-from teramind_data.geometry import BIN_PX
+from teramind_data.geometry import BIN_PX, Box
 from teramind_eval.attention.maps import holds_maps_only
 from teramind_eval.attention.study import Study, study_attention, write_tables
 from teramind_eval.evaluate import NUCLEAR_STAIN, Measured, Sizes, Task, store_results
@@ -53,6 +53,7 @@ from teramind_eval.walk import Walk
 
 if TYPE_CHECKING:
     from teramind_eval.config import ReportConfig
+    from teramind_eval.part import Part
 
 _PACKAGES = ("teramind-data", "teramind-eval", "numpy", "scipy", "scikit-image", "matplotlib")
 
@@ -99,6 +100,7 @@ def write_report(config: ReportConfig) -> tuple[Path, bool]:
         "nuclei": segmenter.describe(),
         "tile_px": sizes.tile,
         "patch_px": sizes.patch,
+        "inside": _part(stores[0].brain),
     }
     out = Path(config.out)
     state = partial(state_of, out, inputs, settings, overwrite=config.overwrite)
@@ -229,7 +231,7 @@ def gather(
     results = Results(
         settings=described[1],
         inputs=described[0],
-        warnings=(*warn_about(stores[0].brain, stores[1:]), *attention.warnings, *warn_of_few(scores)),
+        warnings=(*_warnings(stores, maps_only), *attention.warnings, *warn_of_few(scores)),
         stores=scores,
         trends=attention.headlines.trends,
         beyond=attention.headlines.beyond,
@@ -241,6 +243,12 @@ def gather(
         noise_floor=_floor(task, measured),
     )
     return Evidence(config, stores, sizes, measured, attention, genes, results, maps_only)
+
+
+def _warnings(stores: Sequence[Compared], maps_only: Sequence[Compared]) -> list[str]:
+    # Maps alone may be of an untrained network: another checkpoint than the run's makes them no worse a control.
+    alone = [replace(one, role="real") for one in maps_only]
+    return warn_about(stores[0].brain, (*stores[1:], *alone))
 
 
 def _floor(task: Task, measured: Measured) -> NoiseFloor | None:
@@ -265,7 +273,7 @@ def write_into(folder: Path, evidence: Evidence) -> None:
 
     from teramind_eval.report.compose import compose
     from teramind_eval.report.gene_charts import write_full_heatmaps
-    from teramind_eval.report.page import render
+    from teramind_eval.report.page import render, tell_size
 
     page = compose(evidence)
     (folder / METRICS).write_text(evidence.results.to_json(), encoding="utf-8")
@@ -280,7 +288,9 @@ def write_into(folder: Path, evidence: Evidence) -> None:
     for name, table in page.numbers().items():
         columns = pa.table(table) if isinstance(table, Mapping) else pa.Table.from_pylist(list(table))
         pq.write_table(columns, folder / FIGURES / f"{name}.parquet")
-    (folder / PAGE).write_text(render(page), encoding="utf-8")
+    text = render(page)
+    tell_size(text, PAGE)
+    (folder / PAGE).write_text(text, encoding="utf-8")
 
 
 def _write_table(path: Path, results: Results) -> None:
@@ -303,6 +313,13 @@ def _write_table(path: Path, results: Results) -> None:
         ("high", pa.float64()),
     )
     pq.write_table(pa.Table.from_pylist(rows, schema=pa.schema(kinds)), path)
+
+
+def _part(real: Part) -> list[int] | None:
+    """The part of the canvas compared, y0, y1, x0, x1; None for all of it."""
+    inside = real.inside
+    whole = inside == Box(0, real.canvas[0], 0, real.canvas[1])
+    return None if whole else [inside.y0, inside.y1, inside.x0, inside.x1]
 
 
 def _inputs(stores: Sequence[Compared], truth: Path | None, inception: WeightsFile | None) -> dict[str, Any]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from teramind_data.geometry import Box
 from teramind_eval.pairs import Compared
+from teramind_eval.part import Part
 from teramind_eval.report.build import Evidence, command_line, shown_settings
 from teramind_eval.report.charts import curve_charts
 from teramind_eval.report.gene_charts import gene_charts
@@ -195,6 +197,14 @@ def _origins(evidence: Evidence) -> list[Origin]:
     return out
 
 
+def _montage_note(real: Part) -> str:
+    whole = real.inside == Box(0, real.canvas[0], 0, real.canvas[1])
+    shown = (
+        "Whole sections through the brain" if whole else "What is compared of each section through the brain"
+    )
+    return f"{shown}, in their order: anatomy should repeat in the generated row."
+
+
 def _notes(evidence: Evidence) -> dict[str, str]:
     tile, patch = evidence.sizes.tile, evidence.sizes.patch
     return {
@@ -214,8 +224,7 @@ def _notes(evidence: Evidence) -> dict[str, str]:
         ),
         "stains": "Look whether nuclei stand in the same places, at the same size and brightness; the "
         "control shows what chance gives.",
-        "montage": "Whole sections through the brain, in their order: anatomy should repeat in the "
-        "generated row.",
+        "montage": _montage_note(evidence.stores[0].brain),
         "nuclei": (
             "Mean ± standard deviation; below it, where the mean lies in 95 % of a bootstrap over patches. W is the "
             "Wasserstein distance from the real brain's distribution, in the measure's unit, KS the Kolmogorov-Smirnov "

@@ -13,6 +13,9 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     from PIL import Image
 
+#: What a page is promised to stay below, so that it can be sent.
+MOST_BYTES = 25_000_000
+
 #: All pictures and plots of a page together, as text; the rest of a page is below 2 MB.
 PAGE_BYTES = 22_000_000
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from teramind_eval.report.page import Chart
 from teramind_eval.report.plots import Plot, Scheme, draw, looks
+from teramind_eval.report.tables import shown_groupings
 from teramind_eval.results import TOGETHER, StoreResult
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def likeness_charts(stores: Sequence[StoreResult]) -> list[Chart]:
                 "psnr_ssim_by_region",
                 _region_plot(stores, regions),
                 "Likeness by region",
-                "Mean over the tissue tiles of each region, both stains together, in brackets how many; bars are one "
+                "Mean over the tissue tiles of each region, all stains together, in brackets how many; bars are one "
                 "standard deviation between tiles."
                 + (f" The {_MOST_REGIONS} regions with most tiles." if len(regions) == _MOST_REGIONS else ""),
                 "Dot plots of PSNR and SSIM for each region and store",
@@ -40,12 +41,14 @@ def likeness_charts(stores: Sequence[StoreResult]) -> list[Chart]:
         )
     measured = [one for one in stores if any(s.scores.distribution for s in one.sections)]
     if measured:
+        groupings = shown_groupings(s.scores for one in measured for s in one.sections)
+        which = "all stains together" if groupings == (TOGETHER,) else "each stain alone"
         charts.append(
             Chart(
                 "fid_by_section",
-                _distance_plot(stores, measured),
+                _distance_plot(stores, measured, groupings),
                 "Distance of features from the real ones",
-                "sFID and FID of the tissue tiles of each section, both stains together; lower is better. Both grow as "
+                f"sFID and FID of the tissue tiles of each section, {which}; lower is better. Both grow as "
                 "tiles get fewer: compare stores with each other, not with other reports.",
                 "Line plots of sFID and FID by section position",
                 list(_distance_rows(measured)),
@@ -100,14 +103,17 @@ def _region_plot(stores: Sequence[StoreResult], regions: Sequence[tuple[str, int
     return draw((9.2, 1.4 + 0.34 * len(regions)), paint)
 
 
-def _distance_plot(stores: Sequence[StoreResult], measured: Sequence[StoreResult]) -> Plot:
+def _distance_plot(
+    stores: Sequence[StoreResult], measured: Sequence[StoreResult], groupings: Sequence[str]
+) -> Plot:
     def paint(figure: Figure, scheme: Scheme) -> None:
         style = looks(stores, scheme)
-        grid = figure.subplots(1, 2)
-        for axes, (measure, title) in zip(grid, _DISTANCES, strict=True):
+        grid = figure.subplots(len(groupings), 2, squeeze=False)
+        panels = [(grouping, *distance) for grouping in groupings for distance in _DISTANCES]
+        for axes, (grouping, measure, title) in zip(grid.flat, panels, strict=True):
             for store in measured:
                 look = style[store.label]
-                found = [s.scores.distribution.get(TOGETHER) for s in store.sections]
+                found = [s.scores.distribution.get(grouping) for s in store.sections]
                 values = [None if one is None else getattr(one, measure) for one in found]
                 axes.plot(
                     [section.z_um for section in store.sections],
@@ -118,10 +124,11 @@ def _distance_plot(stores: Sequence[StoreResult], measured: Sequence[StoreResult
                     color=look.colour,
                     label=look.label,
                 )
-            axes.set(xlabel="section position z (µm)", ylabel=f"{title} (no unit)", title=title)
-        figure.legend(*grid[0].get_legend_handles_labels(), loc="outside upper right", ncols=4)
+            shown = title if grouping == TOGETHER else f"{title}, {grouping}"
+            axes.set(xlabel="section position z (µm)", ylabel=f"{title} (no unit)", title=shown)
+        figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper right", ncols=4)
 
-    return draw((9.2, 3.3), paint)
+    return draw((9.2, 0.4 + 2.9 * len(groupings)), paint)
 
 
 def _region_rows(stores: Sequence[StoreResult]) -> Iterator[dict[str, Any]]:

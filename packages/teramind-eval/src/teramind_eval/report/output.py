@@ -15,6 +15,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from teramind_data.errors import OutputExistsError, StoreError
+from teramind_data.store import Location
+from teramind_data.store.journal import JOURNAL
+from teramind_data.store.metadata import read_root
 from teramind_eval.results import SCHEMA_VERSION
 
 PAGE, METRICS, TABLE, FIGURES = "report.html", "metrics.json", "metrics.parquet", "figures"
@@ -38,16 +41,27 @@ REPORT = Kind("report", PAGE, METRICS)
 
 
 def fingerprint(url: str, provenance: dict[str, Any]) -> dict[str, Any]:
-    """What tells one version of a store from another: its provenance, and for a local one size and time of its root.
+    """What tells one version of a store from another: provenance and root metadata; of an unfinished one its shards.
 
-    The root metadata is written last and rewritten whenever an image is added, so it changes with the store.
+    The root metadata is written last and rewritten whenever an image is added; while a store is being written only the
+    list of its finished shards grows.
     """
-    text = json.dumps(provenance, sort_keys=True, default=str)
-    found: dict[str, Any] = {"url": url, "provenance_sha256": hashlib.sha256(text.encode()).hexdigest()}
-    root = Path(url) / "zarr.json"
-    if root.is_file():
-        found |= file_fingerprint(root)
+    location = Location(url)
+    found: dict[str, Any] = {"url": url, "provenance_sha256": _sha256(provenance)}
+    root = read_root(location)
+    if root is None:
+        return found
+    found["root_sha256"] = _sha256(root)
+    if root.get("attributes", {}).get("teramind", {}).get("complete") is not True:
+        found["shards_sha256"] = _sha256(sorted(location.keys(JOURNAL)))
+    if location.is_local:  # the same metadata may have been written over other pixels
+        found |= file_fingerprint(location.path / "zarr.json")
     return found
+
+
+def _sha256(value: Any) -> str:
+    text = json.dumps(value, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def file_fingerprint(path: Path) -> dict[str, Any]:

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from teramind_eval.report.embed import PAGE_BYTES, data_uri, embed, laid_over, png_of
+from teramind_data.console import note
+from teramind_eval.report.embed import MOST_BYTES, PAGE_BYTES, data_uri, embed, laid_over, png_of
 from teramind_eval.report.plots import Plot
 from teramind_eval.report.tables import Row
 from teramind_eval.report.verdict import Verdict
@@ -211,6 +212,14 @@ class Page:
         return out
 
 
+def embedded(page: Page) -> tuple[dict[str, str], dict[str, str]]:
+    """Data URIs by name of the micrographs and of the lines over them; what lines and plots take is theirs no more."""
+    overlays = {one.name: data_uri(one.overlay) for one in page.micrographs() if one.overlay}
+    plots = [uri for chart in page.charts() for uri in (chart.light, chart.dark)]
+    left = PAGE_BYTES - sum(map(len, (*plots, *overlays.values())))
+    return embed([(one.name, one.png) for one in page.micrographs()], left), overlays
+
+
 def render(page: Page) -> str:
     """The page as HTML."""
     from jinja2 import Environment, StrictUndefined
@@ -221,16 +230,22 @@ def render(page: Page) -> str:
     )
     template = environment.from_string(room.joinpath("template.html.j2").read_text(encoding="utf-8"))
     texts = {name: room.joinpath(name).read_text(encoding="utf-8") for name in ("style.css", *_SCRIPTS)}
-    charts = sum(len(uri) for chart in page.charts() for uri in (chart.light, chart.dark))
-    pictures = embed([(one.name, one.png) for one in page.micrographs()], PAGE_BYTES - charts)
+    pictures, overlays = embedded(page)
     values: dict[str, Any] = {
         "page": page,
         "style": texts["style.css"],
         "scripts": [texts[name] for name in _SCRIPTS],
         "pictures": pictures,
-        "overlays": {one.name: data_uri(one.overlay) for one in page.micrographs() if one.overlay},
+        "overlays": overlays,
     }
     return template.render(**values)
+
+
+def tell_size(text: str, name: str) -> None:
+    """Say on stderr that a page is too large to be sent: only micrographs are made smaller, plots and lines are not."""
+    size, most = len(text.encode()) / 1e6, MOST_BYTES / 1e6
+    if size > most:
+        note(f"{name} has {size:.1f} MB, more than {most:.0f} MB: a report of fewer stores is smaller")
 
 
 def shown(picture: npt.NDArray[np.uint8], name: str, caption: str, alt: str, store: str = "") -> Shown:

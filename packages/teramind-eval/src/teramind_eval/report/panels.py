@@ -19,6 +19,7 @@ from teramind_eval.report.pictures import (
     enlarge,
     nuclei_in_view,
     outlined,
+    outlined_views,
     read_view,
     scale_bar,
     single,
@@ -31,19 +32,22 @@ _MONTAGE_MOST = 24
 
 
 def stain_panels(stores: Sequence[Compared], views: Sequence[View], segmenter: Segmenter) -> list[Panel]:
-    """Each stain alone at the closest zoom, then DAPI of the region with the nuclei found drawn round."""
+    """Each stain alone at the closest zoom, then DAPI of the region with the nuclei found drawn round.
+
+    Of a region too wide for that, the closest view.
+    """
     real = stores[0].brain
     stretch = stretch_of(read_view(real, views[0].section, views[0].box))
     panels = []
-    closest, region = views[-1], views[1]
+    closest = views[-1]
     for index, stain in enumerate(real.stains):
         pictures = []
         for one in stores:
             pixels = read_view(one.brain, closest.section, closest.box)
             drawn = enlarge(single(pixels, index, stretch), _ENLARGED)
-            pictures.append(_shown(drawn, one, closest, f"stain_{stain}"))
+            pictures.append(_shown(drawn, one, closest, f"stain{index + 1}_{slug(stain)}"))
         panels.append(Panel(f"{stain} alone", f"The closest view, {stain} in grey.", tuple(pictures)))
-    panels.append(_outlines(stores, region, segmenter, stretch))
+    panels.append(_outlines(stores, outlined_views(views[1:])[0], segmenter, stretch))
     return panels
 
 

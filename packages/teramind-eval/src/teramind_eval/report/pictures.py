@@ -32,6 +32,9 @@ FRAME = (255, 255, 255)
 #: Widest picture on the page, px.
 WIDEST = 768
 
+#: Nuclei are outlined in views up to this wide: in wider ones lines would hide them, and a view is segmented at once.
+_OUTLINED_PX = 1536
+
 
 @dataclass(frozen=True, slots=True)
 class View:
@@ -213,6 +216,11 @@ def scale_bar(picture: Picture, um_across: float) -> tuple[Picture, str]:
     out[rows, width - edge - pixels - 1 : width - edge + 1] = 0
     out[height - edge - thick : height - edge, width - edge - pixels : width - edge] = 255
     return out, f"{length:g} µm" if length < 1000 else f"{length / 1000:g} mm"
+
+
+def outlined_views(views: Sequence[View]) -> list[View]:
+    """Those of a place's views, widest first, in which nuclei are outlined."""
+    return [view for view in views if max(view.box.shape) <= _OUTLINED_PX]
 
 
 def nuclei_in_view(

@@ -24,6 +24,7 @@ from teramind_eval.report.pictures import (
     enlarge,
     framed,
     nuclei_in_view,
+    outlined_views,
     read_view,
     rims,
     scale_bar,
@@ -34,9 +35,6 @@ from teramind_eval.report.pictures import (
 PLACES = 3
 
 _ENLARGED = 640
-
-#: Nuclei are outlined in views up to this wide: in wider ones lines would hide them.
-_OUTLINED_PX = 1536
 
 
 def places_of(
@@ -49,7 +47,7 @@ def places_of(
         section = views[0].section
         stretch = stretch_of(read_view(real, section, views[0].box))
         blocks = blocks_of(real, section, segmenter)
-        outlined = [view for view in views if max(view.box.shape) <= _OUTLINED_PX]
+        outlined = outlined_views(views)
         # The widest is segmented, closer views are cut from it: what nuclei need to know of a section costs most.
         labels = {
             one.label: nuclei_in_view(one.brain, outlined[0], segmenter, NUCLEAR_STAIN, blocks)

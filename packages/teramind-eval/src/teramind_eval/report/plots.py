@@ -138,6 +138,8 @@ def _style(scheme: Scheme) -> Any:
     return {
         "font.family": ["DejaVu Sans"],
         "font.size": 9.5,
+        # Labels are as people gave them: a dollar is a dollar.
+        "text.parse_math": False,
         "axes.titlesize": 10.5,
         "axes.titleweight": "bold",
         "axes.titlelocation": "left",

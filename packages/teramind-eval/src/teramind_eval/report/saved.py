@@ -30,11 +30,12 @@ class Loose(BaseModel):
 
 
 class SavedSettings(Loose):
-    """Sizes that it measured with, px, and what found nuclei."""
+    """Sizes that it measured with, px, what found nuclei, and the part of the canvas (None: all) y0, y1, x0, x1 px."""
 
     tile_px: int
     patch_px: int
     nuclei: dict[str, Any] = {}
+    inside: tuple[int, int, int, int] | None = None
 
 
 class SavedInput(Loose):
@@ -69,6 +70,7 @@ class SavedMetrics(Loose):
     stores: list[SavedStore]
     versions: dict[str, str] = {}
     made: dict[str, dict[str, Any]] = {}
+    warnings: list[str] = []
 
     def provenance_of(self, label: str) -> str:
         """SHA-256 of the provenance of the store so labelled; empty where the report does not say."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, Literal
@@ -64,8 +64,14 @@ def _f1(scores: Scores, against: str) -> Statistic | None:
     return None if match is None else Statistic(match.f1, None, match.true_positive + match.false_negative)
 
 
-def _far(scores: Scores, measure: str) -> Statistic | None:
-    found = scores.distribution.get(TOGETHER)
+def shown_groupings(scores: Iterable[Scores]) -> tuple[str, ...]:
+    """Stain groupings whose distances of features are shown: all together where that was measured, else each stain."""
+    found = tuple(dict.fromkeys(name for one in scores for name in one.distribution))
+    return (TOGETHER,) if TOGETHER in found else found
+
+
+def _far(scores: Scores, measure: str, grouping: str) -> Statistic | None:
+    found = scores.distribution.get(grouping)
     return None if found is None else _statistic(found, measure)
 
 
@@ -79,18 +85,20 @@ def _distance(scores: Scores, which: str) -> Statistic | None:
     return None if found is None else Statistic(found.wasserstein, None, 0)
 
 
-def _measures(stains: Sequence[str], patch_px: int, has_truth: bool) -> list[_Measure]:
+def _measures(
+    stains: Sequence[str], groupings: Sequence[str], patch_px: int, has_truth: bool
+) -> list[_Measure]:
     listed = [
         _Measure(
             "PSNR (dB)",
-            "pixel by pixel, both stains, tissue tiles",
+            "pixel by pixel, all stains, tissue tiles",
             "higher",
             lambda s: _image(s, "psnr_db", TOGETHER),
             2,
         ),
         _Measure(
             "SSIM",
-            "local structure, both stains, tissue tiles",
+            "local structure, all stains, tissue tiles",
             "higher",
             lambda s: _image(s, "ssim", TOGETHER),
             3,
@@ -105,7 +113,7 @@ def _measures(stains: Sequence[str], patch_px: int, has_truth: bool) -> list[_Me
     listed.append(
         _Measure(
             "MS-SSIM",
-            "structure at five scales, both stains, tissue tiles",
+            "structure at five scales, all stains, tissue tiles",
             "higher",
             partial(_image, measure="ms_ssim", stain=TOGETHER),
             3,
@@ -114,13 +122,15 @@ def _measures(stains: Sequence[str], patch_px: int, has_truth: bool) -> list[_Me
     )
     listed += [
         _Measure(
-            title,
-            "distance of the tiles' Inception features, both stains",
+            title if grouping == TOGETHER else f"{title}, {grouping}",
+            "distance of the tiles' Inception features, "
+            + ("all stains" if grouping == TOGETHER else "this stain alone"),
             "lower",
-            partial(_far, measure=name),
+            partial(_far, measure=name, grouping=grouping),
             digits,
             optional=True,
         )
+        for grouping in groupings
         for title, name, digits in (("sFID", "sfid", 2), ("FID", "fid", 2), ("KID", "kid", 4))
     ]
     if has_truth:
@@ -169,11 +179,12 @@ def summary(results: Results, stains: Sequence[str], patch_px: int) -> tuple[Row
     Where draws of other seeds are among the stores, a last cell says how far they lie from each other.
     """
     has_truth = any(one.brain.nuclei.against_truth is not None for one in results.stores)
+    groupings = shown_groupings(one.brain for one in results.stores)
     floor = None if results.noise_floor is None else _as_scores(results.noise_floor)
     rows = []
     listed = [
         (measure, {one.label: measure.value(one.brain) for one in results.stores})
-        for measure in _measures(stains, patch_px, has_truth)
+        for measure in _measures(stains, groupings, patch_px, has_truth)
     ]
     for measure, values in (*listed, *_seams(results)):
         if measure.optional and not any(

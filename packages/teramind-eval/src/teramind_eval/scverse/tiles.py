@@ -41,9 +41,9 @@ _BLOCK_PX = 2048
 def open_pair(metrics: SavedMetrics, store: SavedStore, url: str) -> tuple[Compared, Compared]:
     """The report's real store and the one to score, at `url`, cut to what both have and checked as for a report."""
     real = next(one for one in metrics.stores if one.role == "real")
-    pair = open_store(real.url, real.label, "real"), open_store(url, store.label, "generated")
-    check_comparable(pair[0].brain, pair[1])
-    first, second = same_place(same_sections(pair))
+    measured = open_store(real.url, real.label, "real")
+    other = check_comparable(measured.brain, open_store(url, store.label, "generated"))
+    first, second = same_place(same_sections((measured, other)))
     return first, second
 
 
