@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import threading
 import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from teramind_data.errors import InputError, MissingInputError
-from teramind_data.store import Brain, open_brain
+from teramind_data.errors import InputError, MissingInputError, OutputExistsError
+from teramind_data.store import Brain, open_brain, resume_brain
 from teramind_data.workers import WorkerError
 from teramind_model.generate import GenerateConfig, execute, generate
 from teramind_model.generate.config import WatchOptions
-from teramind_model.generate.parts import Hands
+from teramind_model.generate.job import layout_of
+from teramind_model.generate.parts import Hands, Part
+from teramind_model.generate.setting import prepare
+from teramind_model.generate.strips import Strips
+from teramind_model.generate.units import units
 from tests.cluster import dask_cluster
 from tests.model.test_generate import arrays, checkpoint, strips_of_one_band
 from tests.model.tiny import tiny_atlas, tiny_source
@@ -101,6 +108,43 @@ def test_a_cluster_that_loses_a_worker(
     assert 0 < left[0] < whole[1]["shards_written"], "the worker was not killed in the middle"
     assert made.complete
     assert arrays(out) == whole[0]
+
+
+def test_a_worker_left_behind_writes_nothing_into_a_store_begun_anew(
+    config: GenerateConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its driver is gone; the store was replaced by one of another seed, while it computes or before it begins."""
+    out = str(tmp_path / "g.zarr")
+    part = Hands(part=Part(2, 2))
+    first = replace(config, out=out, hands=part, watch=WatchOptions())
+    assert not generate(first, say=lambda line: None).complete
+    brain = open_brain(out, incomplete=True)
+    task = execute.MakeUnit(replace(first, hands=Hands()), json.dumps(brain.provenance["request"]), 1)
+    setting = prepare(replace(first, hands=Hands()), "cpu")
+    unit = units(setting.job.windows, layout_of(setting.source, setting.atlas, setting.job), 1)[0]
+
+    def begun_anew() -> None:
+        shutil.rmtree(out)
+        assert not generate(replace(first, seed=1), say=lambda line: None).complete
+
+    write_band = Strips._write_band
+
+    def begun_anew_first(strips: Strips, *band: Any) -> None:
+        monkeypatch.undo()
+        begun_anew()
+        write_band(strips, *band)
+
+    monkeypatch.setattr(Strips, "_write_band", begun_anew_first)
+    for _ in range(2):
+        with pytest.raises(OutputExistsError, match=r"removed or begun anew while a unit.*another seed"):
+            task(unit)
+        left = resume_brain(out).pending("morphology")
+        assert {z for z, _ in left} >= {0}
+        assert open_brain(out, incomplete=True).provenance["request"]["seed"] == 1
+    shutil.rmtree(out)
+    with pytest.raises(OutputExistsError, match="found absent"):
+        task(unit)
+    assert not (tmp_path / "g.zarr").exists()
 
 
 @pytest.mark.filterwarnings("ignore")  # of distributed, which tries for a while

@@ -424,6 +424,7 @@ def test_command_end_to_end(
         ({}, ("--device", "mps"), ("unknown device", "mps")),
         ({}, ("--device", "cuda:99"), ("no such device here", "cuda:99")),
         ({}, ("--shuffle-tile", "32"), ("--shuffle-tile is for --shuffle-genes",)),
+        ({}, ("--strata", "2"), ("--strata is for --shuffle-genes",)),
         ({}, ("--shuffle-genes", "--genes-from", "neighbour"), ("exclude",)),
         ({}, ("--shuffle-genes", "--shuffle-tile", "20"), ("multiple of 16",)),
     ],

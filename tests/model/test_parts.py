@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -19,7 +20,7 @@ from hypothesis import strategies as st
 
 from teramind_data.errors import InputError, OutputExistsError
 from teramind_data.store import Brain, open_brain, store_state
-from teramind_model.generate import GenerateConfig, Source, generate
+from teramind_model.generate import GenerateConfig, Source, generate, lock
 from teramind_model.generate.lock import hold_output
 from teramind_model.generate.parts import Hands, Part, parse_devices, parse_part
 from tests.model.test_generate import arrays, strips_of_one_band
@@ -198,6 +199,39 @@ def test_the_last_completes_and_whoever_comes_meanwhile_waits(tmp_path: Path) ->
     assert len(lines) == 1
     assert "waiting for process" in lines[0] and "part 2/2, which completes the store" in lines[0]
     assert os.listdir(tmp_path) == []
+
+
+def test_a_part_that_ends_while_another_looks_leaves_nobody_to_complete_but_that_one(
+    atlas: Brain, source: Source, whole: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other's last shard is written, and it is told that somebody is still at work, as this one begins to look."""
+    out = tmp_path / "g.zarr"
+    become_last = lock._Lock.become_last
+
+    def other_ends_first(held: Any) -> bool:
+        monkeypatch.setattr(lock._Lock, "become_last", become_last)
+        assert not make(atlas, out, source, "2/2").complete
+        return become_last(held)
+
+    monkeypatch.setattr(lock._Lock, "become_last", other_ends_first)
+    assert make(atlas, out, source, "1/2").complete
+    assert arrays(out) == whole
+    assert os.listdir(tmp_path) == ["g.zarr"]
+
+
+def test_parts_of_another_number_wait_until_all_of_the_first_are_over(
+    atlas: Brain, source: Source, tmp_path: Path
+) -> None:
+    out = tmp_path / "g.zarr"
+    with holding(out, "1/2") as other:
+        words = rf"expected parts I/3, found process {other.pid} on .*: part 1/2"
+        with pytest.raises(OutputExistsError, match=words):
+            make(atlas, out, source, "2/3")
+        assert not out.exists()
+        other.send_signal(signal.SIGKILL)
+        other.wait()
+        assert not make(atlas, out, source, "2/3").complete
+    assert not list(tmp_path.glob(".*.lock/1-of-2"))
 
 
 def test_where_a_filesystem_cannot_lock_the_run_says_so(

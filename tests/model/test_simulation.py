@@ -215,6 +215,7 @@ def test_the_command(
     [
         (("--simulate", "--canvas", "2x73216"), "SECTIONSxHEIGHTxWIDTH"),
         (("--simulate", "--canvas", "2x250x256"), "multiples of 16"),
+        (("--simulate", "--device-tflops", 400), "--device-tflops and --simulate exclude each other"),
         (("--simulate", "--atlas", "A.zarr"), "both --atlas and --checkpoint"),
         (("--simulate", "--atlas", "A", "--checkpoint", "C", "--canvas", "2x256x256"), "exclude each other"),
         (("--simulate", "--canvas", "2x256x256", "--steps", 2, "--memory", "1MiB"), "Pass --memory"),

@@ -64,7 +64,9 @@ def command(
     shuffle_tile: Annotated[
         int | None, typer.Option(help="Edge of shuffled tiles in px; the patch edge by default.")
     ] = None,
-    strata: Annotated[int, typer.Option(help="Density strata a region is shuffled within.")] = 4,
+    strata: Annotated[
+        int | None, typer.Option(help="Density strata a region is shuffled within; default: 4.")
+    ] = None,
     edit: Annotated[
         list[str] | None,
         typer.Option(
@@ -124,8 +126,9 @@ def command(
         raise InputError("--genes-from is unknown", expected="neighbour", found=genes_from)
     if shuffle_genes and genes_from:
         raise InputError("--shuffle-genes and --genes-from exclude each other", remedy="Give one of them")
-    if shuffle_tile is not None and not shuffle_genes:
-        raise InputError("--shuffle-tile is for --shuffle-genes", remedy="Give both, or neither")
+    for option, value in (("--shuffle-tile", shuffle_tile), ("--strata", strata)):
+        if value is not None and not shuffle_genes:
+            raise InputError(f"{option} is for --shuffle-genes", remedy="Give both, or neither")
     control: Control = "shuffled" if shuffle_genes else "neighbour" if genes_from else "none"
     config = GenerateConfig(
         atlas=atlas,
@@ -141,7 +144,7 @@ def command(
         tissue_only=tissue_only,
         control=control,
         control_tile=shuffle_tile,
-        strata=strata,
+        strata=4 if strata is None else strata,
         edits=tuple(edit or ()),
         edit_region=edit_region,
         run=RunOptions(

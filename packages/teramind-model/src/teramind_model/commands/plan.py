@@ -115,7 +115,14 @@ def command(
         run=run,
     )
     only_simulated = {"--canvas": canvas, "--restarts": restarts, "--out": out}
-    for option, given in (("--beside", beside is not None), ("--compile", compile_)):
+    not_simulated = {
+        "--beside": beside is not None,
+        "--compile": compile_,
+        "--device": device != "auto",
+        "--device-tflops": device_tflops is not None,
+        "--threads": threads is not None,
+    }
+    for option, given in not_simulated.items():
         if simulate and given:
             raise InputError(f"{option} and --simulate exclude each other", remedy="Give one of them")
     if simulate:

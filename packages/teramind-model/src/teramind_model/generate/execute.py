@@ -29,6 +29,7 @@ from teramind_model.checkpoint import means_shipped
 from teramind_model.generate.behind import WriteBehind
 from teramind_model.generate.config import GenerateConfig, memory_of
 from teramind_model.generate.meter import metered
+from teramind_model.generate.output import check_still_for
 from teramind_model.generate.setting import Setting, prepare
 from teramind_model.generate.source import pick_device
 from teramind_model.generate.strips import Done, Strips
@@ -230,6 +231,7 @@ class MakeUnit:
         """Make it."""
         torch.set_num_threads(self.threads)
         strips = _strips_here(self.config, self.request, place())
+        strips.check()
         return make_units(resume_brain(self.config.out), strips, [unit], _silent)
 
 
@@ -250,7 +252,7 @@ def _strips_here(config: GenerateConfig, request: str, device: str | None) -> St
             found=mine.get(different[0]),
             remedy="Give paths that lead to the same files everywhere, and workers of one kind",
         )
-    return setting.strips(_unseen)
+    return replace(setting.strips(_unseen), check=partial(check_still_for, config.out, asked))
 
 
 def _silent(n: float = 1) -> None:

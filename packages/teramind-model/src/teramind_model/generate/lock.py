@@ -82,7 +82,7 @@ def hold_output(out: str, part: Part | None, say: Say) -> Iterator[Hold]:
         return
     try:
         if part is not None:
-            lock.take_own(f"{part.index}-of-{part.of}")
+            lock.take_own(part)
         yield lock
     finally:
         lock.leave()
@@ -140,9 +140,9 @@ def _take_lease(stack: ExitStack, location: Location, part: Part | None, say: Sa
         mine, what = f"{whole}-{part.index}-of-{part.of}", f"part {part}"
     lease = stack.enter_context(leased(beside, mine, location.url, what, say))
     # After one's own is there: a whole run and a part that come at once see each other, and both are refused.
-    others = {whole}
-    if part is None:
-        others = {key for key in beside.children() if key.startswith(f"{whole}-")}
+    others = {key for key in beside.children() if key.startswith(f"{whole}-")}
+    if part is not None:
+        others = {whole} | {key for key in others if not key.endswith(f"-of-{part.of}")}
     holder = alive(beside, others, location.url, say)
     if holder is not None:
         raise _refusal(location.url, holder)
@@ -177,11 +177,20 @@ class _Lock:
         if self.alone:
             self._sign(_ALL, self.what)
 
-    def take_own(self, name: str) -> None:
-        """Lock this part's own file, so that it is not made twice."""
+    def take_own(self, part: Part) -> None:
+        """Lock this part's own file, so that it is not made twice; parts of another number would have its units too."""
+        name = f"{part.index}-of-{part.of}"
         if not self._lock(name, fcntl.LOCK_EX | fcntl.LOCK_NB):
             raise _refusal(self.out, _signed(self.folder / name) or "another process")
         self._sign(name, self.what)
+        # After one's own is there: parts of two numbers that come at once see each other, and both are refused.
+        for file in sorted(self.folder.glob("*-of-*")):
+            if file.name.endswith(f"-of-{part.of}"):
+                continue
+            if (handle := lock_file(file)) is None:
+                raise _refusal(self.out, _signed(file) or "another process", of=part.of)
+            file.unlink(missing_ok=True)  # of a part that was killed
+            os.close(handle)
 
     @contextmanager
     def beginning(self) -> Iterator[None]:
@@ -244,10 +253,12 @@ class _Lock:
         os.pwrite(self.handles[name], json.dumps(record).encode(), 0)
 
 
-def _refusal(out: str, holder: str) -> OutputExistsError:
+def _refusal(out: str, holder: str, of: int | None = None) -> OutputExistsError:
+    """``of``: the number of parts asked for, where that is what is wrong."""
     return OutputExistsError(
         "another run is writing this output",
         where=out,
+        expected=None if of is None else f"parts I/{of}",
         found=holder,
         remedy="Wait for it, stop it, or choose another name",
     )

@@ -20,7 +20,7 @@ from teramind_data.store import (
     store_state,
 )
 
-__all__ = ["Decision", "atlas_identity", "begin", "decide", "software_versions"]
+__all__ = ["Decision", "atlas_identity", "begin", "check_still_for", "decide", "software_versions"]
 
 Decision = Literal["create", "resume", "up to date"]
 
@@ -77,6 +77,28 @@ def decide(url: str, request: Mapping[str, Any], *, overwrite: bool) -> Decision
         found=f"a{'n' if state == 'incomplete' else ''} {state} store with another {difference}",
         remedy="Choose another name, or pass --overwrite",
     )
+
+
+def check_still_for(url: str, request: Mapping[str, Any]) -> None:
+    """OutputExistsError where a store is no longer the one that was begun for a request.
+
+    For who writes into it but does not hold it: workers outlive the run that asked for their units, and its store may
+    be begun anew meanwhile, for another.
+    """
+    state = store_state(url)
+    if state in ("absent", "empty", "foreign"):
+        found: str | None = state
+    else:
+        difference = _difference(open_brain(url, incomplete=True).provenance.get("request"), request)
+        found = None if difference is None else f"another {difference}"
+    if found is not None:
+        raise OutputExistsError(
+            "this store was removed or begun anew while a unit of it was made",
+            where=url,
+            expected="the request that the unit was asked for",
+            found=found,
+            remedy="Nothing more is written; the run that asked for the unit is over",
+        )
 
 
 def _difference(there: object, request: Mapping[str, Any]) -> str | None:

@@ -238,13 +238,14 @@ class _Run:
         """Whether this part is to complete the store: everything is written, and nobody else is at work."""
         if run["shards_written"]:
             self.ledger.record(part, run)
+        # Before looking at what is left: of parts that look at once, who is still held last must see all.
+        last = hold.become_last()
+        if store_state(self.out) == "complete":
+            return False  # by another part, a moment ago
         left = len(writer.pending("morphology"))
         if left:
             self.say(f"{self.out}: part {part} is made; {left:,} shards are left to other parts")
             return False
-        last = hold.become_last()
-        if store_state(self.out) == "complete":
-            return False  # by another part, a moment ago
         if not last:
             self.say(
                 f"{self.out}: all parts are made; the last at work completes the store, "

@@ -62,11 +62,15 @@ class Done:
         self.taken.add(other.taken)
 
 
+def _nothing() -> None:
+    """For who holds the store: nobody else may write it."""
+
+
 @dataclass(frozen=True)
 class Strips:
     """What all units of a run share. ``first`` .. ``end`` are the atlas's sections that the store holds; a draw is made
     of each of ``seeds``; ``on_shard`` is shown each shard of the first once it is written, by the thread that wrote it;
-    with ``tissue`` only that is made."""
+    with ``tissue`` only that is made. ``check`` raises, before a shard is written, where nothing may be any more."""
 
     source: Source
     counts: CountsSource
@@ -80,6 +84,7 @@ class Strips:
     precision: Precision
     on_shard: Watcher
     tissue: TissueTiles | None = None
+    check: Callable[[], None] = _nothing
 
     def shards(self, pending: Iterable[Shard], unit: Unit) -> list[Shard]:
         """Those of the shards not written yet that are the unit's."""
@@ -189,6 +194,7 @@ class Strips:
             self._write(writer, z, box, [black] * len(self.seeds))
 
     def _write(self, writer: BrainWriter, z: int, box: Box, draws: list[NDArray[np.uint8]]) -> None:
+        self.check()
         write_shard(writer, z, box, draws)
         self.on_shard(z, box, draws[0])
 
