@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from teramind_data.errors import InputError, MissingInputError
+from teramind_data.errors import InputError, MissingInputError, StoreError
 from teramind_data.geometry import BIN_PX, Box
 from teramind_data.picture import jpeg, sheet
 from teramind_data.store import Brain, create_brain, open_brain, resume_brain
@@ -159,6 +159,15 @@ def test_a_brain_that_cannot_be_compared_stops_the_run_before_it_begins(atlas: B
     with pytest.raises(InputError, match="canvas of the brain to compare with differs"):
         generate(GenerateConfig(atlas.url, "tiny", str(tmp_path / "g.zarr"), watch=watch), tiny_source())
     assert not (tmp_path / "g.zarr").exists()
+
+
+def test_a_preview_that_cannot_be_is_told_of_before_anything_is_made(atlas: Brain, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    out = str(tmp_path / "g.zarr")
+    watch = WatchOptions(preview=str(tmp_path / "file" / "p.jpg"))
+    with pytest.raises(StoreError, match=r"preview cannot be written.*Choose another --preview"):
+        generate(GenerateConfig(atlas.url, "tiny", out, watch=watch), tiny_source())
+    assert len(resume_brain(out).pending("morphology")) == len(shards_of(atlas))
 
 
 def test_a_preview_is_a_jpeg(atlas: Brain) -> None:

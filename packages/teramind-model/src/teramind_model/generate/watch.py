@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from teramind_data.errors import InputError, MissingInputError
+from teramind_data.errors import InputError, MissingInputError, StoreError
 from teramind_data.geometry import BIN_PX, Box, tiles
 from teramind_data.picture import jpeg, sheet
 from teramind_data.store import Brain, BrainSpec, BrainWriter, open_brain
@@ -80,9 +80,17 @@ class Preview:
             self._put(z, box, brain.read("morphology", z, part, level=level), self._factor // 2**level)
 
     def save(self) -> None:
-        """Write the file, whole or not at all."""
+        """Write the file, whole or not at all; StoreError where that cannot be."""
         pixels = jpeg(sheet(self._planes, self._spec))
-        Location(self._file.parent).write(self._file.name, pixels)
+        try:
+            Location(self._file.parent).write(self._file.name, pixels)
+        except OSError as error:
+            raise StoreError(
+                "preview cannot be written",
+                where=self._file,
+                found=error.strerror,
+                remedy="Choose another --preview; the same command goes on",
+            ) from error
         self._saved = time.monotonic()
 
     def _put(self, z: int, box: Box, block: NDArray[np.uint8], factor: int) -> None:
@@ -115,13 +123,14 @@ class Watchers:
         return self.preview is not None or self.likeness is not None
 
     def catch_up(self, writer: BrainWriter) -> None:
-        """Look at what an earlier run wrote."""
+        """Look at what an earlier run wrote; the picture is saved, so that a name that cannot be is told of now."""
         if self.preview is None:
             return
         pending = set(writer.pending("morphology"))
         done = [shard for shard in writer.shards("morphology") if shard not in pending]
         if done:
             self.preview.catch_up(open_brain(writer.url, incomplete=True), done)
+        self.preview.save()
 
     def finish(self) -> None:
         """Save the last picture and say the last figures."""
