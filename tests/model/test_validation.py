@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import signal
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -107,8 +108,7 @@ def test_a_few_held_out_tiles_of_a_large_canvas_are_found(patch: int) -> None:
 def test_a_validation_that_a_signal_cut_off_is_made_up_for(
     atlas: Brain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job = training(atlas, steps=4, validate_every=2, held_out=0.3)
-    job = type(job)(job.info, source(atlas, 0.3), job.options, job.data)
+    job = replace(training(atlas, steps=4, validate_every=2, held_out=0.3), source=source(atlas, 0.3))
     run, add = RunDirectory(tmp_path / "run"), TrainLog.add
 
     def add_and_signal(self: TrainLog, row: Row) -> None:
@@ -160,8 +160,7 @@ def test_none_held_out_leaves_nothing_to_validate_on(atlas: Brain) -> None:
 
 
 def test_a_run_validates_and_its_checkpoint_tells(atlas: Brain, tmp_path: Path) -> None:
-    job = training(atlas, steps=4, validate_every=2, held_out=0.3)
-    job = type(job)(job.info, source(atlas, 0.3), job.options, job.data)
+    job = replace(training(atlas, steps=4, validate_every=2, held_out=0.3), source=source(atlas, 0.3))
     train(job, RunDirectory(tmp_path / "run"), {"options": {"steps": 4}})
     with (tmp_path / "run" / "validation.csv").open() as handle:
         rows = list(csv.DictReader(handle))

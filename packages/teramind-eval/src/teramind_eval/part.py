@@ -60,6 +60,11 @@ class Part:
         self.has_molecules, self.provenance = brain.has_molecules, brain.provenance
         self.molecules = _Molecules(self)
 
+    @property
+    def whole(self) -> bool:
+        """Whether all of the canvas is compared."""
+        return self.inside.shape == self.canvas
+
     def named(self, names: Sequence[str]) -> Part:
         """The part that has the sections of these names, in this order; all must be there."""
         own = {section.name: index for section, index in zip(self.sections, self.chosen, strict=True)}

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from teramind_data.console import progress
 from teramind_data.errors import InputError, MissingInputError
-from teramind_data.geometry import BIN_PX, Box
+from teramind_data.geometry import BIN_PX
 from teramind_eval.attention.maps import holds_maps_only
 from teramind_eval.attention.study import Study, study_attention, write_tables
 from teramind_eval.evaluate import NUCLEAR_STAIN, Measured, Sizes, Task, store_results
@@ -318,8 +318,7 @@ def _write_table(path: Path, results: Results) -> None:
 def _part(real: Part) -> list[int] | None:
     """The part of the canvas compared, y0, y1, x0, x1; None for all of it."""
     inside = real.inside
-    whole = inside == Box(0, real.canvas[0], 0, real.canvas[1])
-    return None if whole else [inside.y0, inside.y1, inside.x0, inside.x1]
+    return None if real.whole else [inside.y0, inside.y1, inside.x0, inside.x1]
 
 
 def _inputs(stores: Sequence[Compared], truth: Path | None, inception: WeightsFile | None) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from teramind_data.geometry import Box
 from teramind_eval.pairs import Compared
 from teramind_eval.part import Part
 from teramind_eval.report.build import Evidence, command_line, shown_settings
@@ -198,11 +197,8 @@ def _origins(evidence: Evidence) -> list[Origin]:
 
 
 def _montage_note(real: Part) -> str:
-    whole = real.inside == Box(0, real.canvas[0], 0, real.canvas[1])
-    shown = (
-        "Whole sections through the brain" if whole else "What is compared of each section through the brain"
-    )
-    return f"{shown}, in their order: anatomy should repeat in the generated row."
+    what = "Whole sections" if real.whole else "What is compared of each section"
+    return f"{what} through the brain, in their order: anatomy should repeat in the generated row."
 
 
 def _notes(evidence: Evidence) -> dict[str, str]:

@@ -65,7 +65,7 @@ def choose_places(real: Part, seed: int, count: int) -> list[tuple[View, ...]]:
     short = min(canvas.shape)
     near = min(short, max(16, min(512, short // 4) // 16 * 16))
     middle = max(near, min(short, round((near * short) ** 0.5) // 16 * 16))
-    whole = "Whole section" if canvas.shape == real.canvas else "All that is compared"
+    whole = "Whole section" if real.whole else "All that is compared"
     places: list[tuple[View, ...]] = []
     drawn: list[int] = []
     for place in range(count):

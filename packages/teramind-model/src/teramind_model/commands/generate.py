@@ -144,7 +144,7 @@ def command(
         tissue_only=tissue_only,
         control=control,
         control_tile=shuffle_tile,
-        strata=4 if strata is None else strata,
+        strata=GenerateConfig.strata if strata is None else strata,
         edits=tuple(edit or ()),
         edit_region=edit_region,
         run=RunOptions(

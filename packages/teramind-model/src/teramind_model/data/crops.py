@@ -109,30 +109,6 @@ class Atlas:
             )
 
 
-@dataclass(frozen=True)
-class _HeldBins:
-    """The tissue bins of the held-out tiles of an atlas, counted through: ``ends`` their running number up to and with
-    each tile, ``starts`` the number that the atlas's index gives the first bin of each."""
-
-    starts: NDArray[np.int64]
-    ends: NDArray[np.int64]
-
-    @classmethod
-    def of(cls, tissue: TissueIndex, held: frozenset[tuple[int, int]]) -> _HeldBins:
-        columns = 1 + int(tissue.tiles[:, 2].max(initial=0))
-        here = np.isin(
-            tissue.tiles[:, 1].astype(np.int64) * columns + tissue.tiles[:, 2],
-            [row * columns + column for row, column in held],
-        )
-        counts = np.diff(tissue.ends, prepend=0)
-        return cls((tissue.ends - counts)[here], np.cumsum(counts[here]))
-
-    def number(self, index: int) -> int:
-        """The atlas's number of one of them."""
-        tile = int(np.searchsorted(self.ends, index, side="right"))
-        return int(self.starts[tile]) + index - (int(self.ends[tile - 1]) if tile else 0)
-
-
 class CropSource:
     """Samples of some atlases, each tissue bin of all of them equally likely to lie in a crop.
 
@@ -171,13 +147,12 @@ class CropSource:
         Raises:
             InputError: where no held-out tile has tissue, or no block fits into one.
         """
-        ends = [int(held.ends[-1]) if len(held.ends) else 0 for held in self._held_bins]
-        if not sum(ends):
+        counts = [len(held) for held in self._held_tissue]
+        if not sum(counts):
             raise InputError("no held-out tile has tissue", remedy="Use a larger --held-out")
         for _ in range(_TRIES):
-            which = int(rng.choice(len(ends), p=np.array(ends) / sum(ends)))
-            held = self._held_bins[which]
-            section, *bin_place = self.atlases[which].tissue[held.number(int(rng.integers(ends[which])))]
+            which = int(rng.choice(len(counts), p=np.array(counts) / sum(counts)))
+            section, *bin_place = self._held_tissue[which][int(rng.integers(counts[which]))]
             first = self._first_section(rng, which, section)
             down, across = (
                 self._around(rng, index * BIN_PX + int(rng.integers(BIN_PX)), edge)
@@ -189,9 +164,9 @@ class CropSource:
         raise InputError("no block fits into the held-out tiles", remedy="Use a larger --held-out")
 
     @cached_property
-    def _held_bins(self) -> tuple[_HeldBins, ...]:
-        tiles = zip(self.atlases, self.held_out.tiles, strict=True)
-        return tuple(_HeldBins.of(atlas.tissue, held) for atlas, held in tiles)
+    def _held_tissue(self) -> tuple[TissueIndex, ...]:
+        atlases = zip(self.atlases, self.held_out.tiles, strict=True)
+        return tuple(atlas.tissue.within(held) for atlas, held in atlases)
 
     def _around(self, rng: np.random.Generator, pixel: int, canvas: int) -> tuple[int, int] | None:
         """Along one axis: a crop's corner and a block's number, so that the block holds a pixel and lies in that

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,6 +43,14 @@ class TissueIndex:
         inside = np.flatnonzero(np.unpackbits(self.bits[tile]))[number - before]
         section, row, column = (int(v) for v in self.tiles[tile])
         return section, row * _TILE + int(inside) // _TILE, column * _TILE + int(inside) % _TILE
+
+    def within(self, places: Collection[tuple[int, int]]) -> TissueIndex:
+        """Index of the tissue in the tiles at some places (row, column), of all sections."""
+        columns = 1 + int(self.tiles[:, 2].max(initial=0))
+        wanted = [row * columns + column for row, column in places]
+        here = np.isin(self.tiles[:, 1].astype(np.int64) * columns + self.tiles[:, 2], wanted)
+        counts = np.diff(self.ends, prepend=0)
+        return TissueIndex(self.tiles[here], self.bits[here], np.cumsum(counts[here]))
 
     @classmethod
     def from_masks(cls, masks: list[NDArray[np.bool_]]) -> TissueIndex:
