@@ -24,7 +24,7 @@ from teramind_model.train.atlases import open_atlases
 
 EDGE, SECTIONS, DENSITY = 2048, 4, 0.03
 GENES = 229
-SECONDS = 6.0
+SECONDS = 20.0
 TARGET = 60.0
 
 

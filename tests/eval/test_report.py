@@ -23,9 +23,11 @@ from teramind_data.errors import (
 from teramind_data.geometry import BIN_PX
 from teramind_data.panel import Panel
 from teramind_data.store import BrainSpec, ImageSpec, Section, append_image, create_brain, open_brain
+from teramind_eval.compare.build import COMPARISON
 from teramind_eval.config import parse_controls, parse_generated, report_config
+from teramind_eval.gallery.build import GALLERY
 from teramind_eval.report.build import write_report
-from teramind_eval.report.output import fingerprint, name_of, state_of
+from teramind_eval.report.output import REPORT, Kind, fingerprint, name_of, state_of
 from tests.eval.conftest import Stores
 from tests.eval.drawn import (
     CANVAS,
@@ -650,18 +652,25 @@ def test_settings_that_are_wrong_are_one_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("out", "what"),
     [
-        ("s3://bucket/report", "reports are local folders"),
-        ("file:///tmp/report", "reports are local folders"),
-        (".", "give it a name"),
-        ("", "give it a name"),
-        ("runs/..", "give it a name"),
-        ("/", "give it a name"),
+        ("s3://bucket/report", "cannot be written to a URL"),
+        ("file:///tmp/report", "cannot be written to a URL"),
+        (".", "a folder of its own"),
+        ("", "a folder of its own"),
+        ("runs/..", "a folder of its own"),
+        ("/", "a folder of its own"),
     ],
 )
-def test_an_output_that_is_no_local_folder_is_refused(out: str, what: str) -> None:
-    with pytest.raises(InputError, match=rf"settings are not usable.*{what}") as error:
-        report_config(real="C.zarr", generated="G.zarr", out=out)
+@pytest.mark.parametrize("kind", [REPORT, COMPARISON, GALLERY], ids=lambda kind: kind.noun)
+def test_an_output_that_is_no_local_folder_is_refused(kind: Kind, out: str, what: str) -> None:
+    with pytest.raises(InputError, match=rf"{kind.noun} .*{what}|a {kind.noun} is {what}") as error:
+        state_of(Path(out), {}, {}, overwrite=True, kind=kind)
     assert "\n" not in str(error.value)
+
+
+def test_a_report_to_a_url_is_refused_before_anything_is_measured(stores: Stores) -> None:
+    config = report_config(real=str(stores.real), generated=str(stores.good), out="s3://bucket/report")
+    with pytest.raises(InputError, match="cannot be written to a URL"):
+        write_report(config)
 
 
 def test_command_line_exits_2_with_one_line(stores: Stores, tmp_path: Path, capsys: Any) -> None:

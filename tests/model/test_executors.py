@@ -238,7 +238,7 @@ def test_what_ends_the_following_is_told_at_once_and_raised_at_the_end(
     with pytest.raises(OSError, match="disk full"):
         wait_for_a_line()
     line = "".join(told)
-    assert "progress, preview and comparison stop here" in line and line.endswith("disk full\n")
+    assert "progress stops here" in line and line.endswith("disk full\n")
 
 
 @pytest.mark.gpu

@@ -17,6 +17,7 @@ from teramind_data.store import Brain, create_brain, open_brain, resume_brain
 from teramind_eval.metrics.image import score_tiles
 from teramind_model.generate import GenerateConfig, generate
 from teramind_model.generate.config import Engine, RunOptions, WatchOptions
+from teramind_model.generate.parts import Hands, parse_part
 from teramind_model.generate.watch import Likeness, Preview, image_likeness
 from tests.model.tiny import tiny_atlas, tiny_source
 
@@ -168,6 +169,52 @@ def test_a_preview_that_cannot_be_is_told_of_before_anything_is_made(atlas: Brai
     with pytest.raises(StoreError, match=r"preview cannot be written.*Choose another --preview"):
         generate(GenerateConfig(atlas.url, "tiny", out, watch=watch), tiny_source())
     assert len(resume_brain(out).pending("morphology")) == len(shards_of(atlas))
+
+
+def picture_of(brain: Brain) -> bytes:
+    planes = np.stack([brain.read("morphology", z).astype(np.float32) for z in range(brain.n_sections)])
+    return jpeg(sheet(planes, brain.spec))
+
+
+def test_a_preview_that_fails_on_the_way_fails_the_run_once_the_store_is_made(
+    atlas: Brain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = GenerateConfig(atlas.url, "tiny", str(tmp_path / "g.zarr"), steps=1)
+    file = tmp_path / "p.jpg"
+    lines: list[str] = []
+    seen: list[Box] = []
+
+    def fail(self: Preview, z: int, box: Box, block: object) -> None:
+        seen.append(box)
+        raise OSError("disk full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Preview, "__call__", fail)
+        watch = WatchOptions(str(file), atlas.url)
+        with pytest.raises(OSError, match="disk full"):
+            generate(replace(config, watch=watch), tiny_source(), say=lines.append)
+    assert len(seen) == 1
+    (told,) = [line for line in capsys.readouterr().err.splitlines() if "stops here" in line]
+    assert "preview stops here; what is made goes on" in told and told.endswith("disk full")
+    assert any("so far" in line for line in lines), "the comparison went on"
+    made = open_brain(config.out)
+    # The same command writes the picture that is missing, and nothing else.
+    file.unlink()
+    generate(replace(config, watch=WatchOptions(str(file))), tiny_source(), say=lines.append)
+    assert lines[-1].endswith("up to date, nothing to do")
+    assert file.read_bytes() == picture_of(made)
+
+
+def test_the_last_part_s_preview_shows_what_all_parts_made(atlas: Brain, tmp_path: Path) -> None:
+    config = GenerateConfig(
+        atlas.url, "tiny", str(tmp_path / "g.zarr"), steps=1, watch=WatchOptions(str(tmp_path / "p.jpg"))
+    )
+    for part in ("1/2", "2/2"):
+        made = generate(
+            replace(config, hands=Hands(part=parse_part(part))), tiny_source(), say=lambda _: None
+        )
+    assert made.complete
+    assert (tmp_path / "p.jpg").read_bytes() == picture_of(made)
 
 
 def test_a_preview_is_a_jpeg(atlas: Brain) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -109,16 +108,6 @@ class ReportConfig(BaseModel):
     scheduler: str | None = None
     incomplete: bool = False
     overwrite: bool = False
-
-    @field_validator("out")
-    @classmethod
-    def _folder(cls, value: str) -> str:
-        if "://" in value:
-            raise ValueError("reports are local folders: give a path, and copy the report from there")
-        # It takes its place when it is whole: nobody should stand in it then.
-        if Path(value).name in ("", ".."):
-            raise ValueError("a report is a folder of its own: give it a name, for example --out report")
-        return value
 
     @field_validator("generated", mode="before")
     @classmethod

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
-from teramind_data.errors import OutputExistsError, StoreError
+from teramind_data.errors import InputError, OutputExistsError, StoreError
 from teramind_data.store import Location
 from teramind_data.store.journal import JOURNAL
 from teramind_data.store.metadata import read_root
@@ -98,9 +99,12 @@ def state_of(
 
     Raises
     ------
+    InputError
+        where no folder of its own is named.
     OutputExistsError
         where something else is there, or an older one and `overwrite` was not asked for.
     """
+    _check_place(folder, kind)
     if not (folder.exists() or folder.is_symlink()) or (folder.is_dir() and not any(folder.iterdir())):
         return "absent"
     if not folder.is_dir() or not is_ours(folder, kind):
@@ -123,6 +127,25 @@ def state_of(
             remedy="Give another --out, or --overwrite to replace it",
         )
     return "other"
+
+
+def _check_place(folder: Path, kind: Kind) -> None:
+    # A path made of a URL has lost one of its slashes.
+    if re.match(r"[A-Za-z][\w+.-]+:/", str(folder)):
+        raise InputError(
+            f"{kind.noun} cannot be written to a URL",
+            where=folder,
+            expected="a local folder",
+            remedy=f"Give a path, and copy the {kind.noun} from there",
+        )
+    # It takes its place when it is whole: nobody should stand in it then.
+    if folder.name in ("", ".."):
+        raise InputError(
+            f"a {kind.noun} is a folder of its own",
+            where=folder,
+            expected="a name",
+            remedy=f"Name it, for example --out {kind.noun}",
+        )
 
 
 def unwritable(folder: Path, error: OSError) -> StoreError:

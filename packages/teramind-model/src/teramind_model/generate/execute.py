@@ -279,7 +279,7 @@ def _following(
             failures.append(error)
             told = " ".join(str(error).split()) or type(error).__name__
             note(
-                f"progress, preview and comparison stop here, the units do not; the run fails at its end: {told}"
+                f"progress stops here, and looking with it; the units do not, the run fails at its end: {told}"
             )
 
     failures: list[BaseException] = []

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import partial
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from teramind_data.console import progress
@@ -37,7 +38,7 @@ from teramind_model.generate.setting import Setting, prepare
 from teramind_model.generate.source import Source
 from teramind_model.generate.strips import Done
 from teramind_model.generate.units import units
-from teramind_model.generate.watch import Watchers, watchers
+from teramind_model.generate.watch import Preview, Watchers, watchers
 from teramind_model.generate.windows import run_windows
 
 __all__ = ["generate"]
@@ -118,8 +119,11 @@ class _Run:
     def up_to_date(self) -> Brain:
         """The store that is there."""
         tidy_store(self.out)  # of what a run had no time for that was killed at its very end
+        brain = open_brain(self.out)
+        if (file := self.config.watch.preview) is not None:
+            Preview(Path(file), brain.spec).show(brain)
         self.say(f"{self.out}: up to date, nothing to do")
-        return open_brain(self.out)
+        return brain
 
     def make(self, hold: Hold) -> Brain:
         """Make what is not there."""
@@ -136,13 +140,20 @@ class _Run:
         watching.catch_up(writer)
         make = self._windows if self.strip is None else self._units
         made = make(writer, watching, hold)
-        watching.finish()
+        brain = self._close(writer, provenance, made, began, hold)
+        watching.finish(brain)
+        return brain
+
+    def _close(
+        self, writer: BrainWriter, provenance: dict[str, Any], made: dict[str, Any], began: float, hold: Hold
+    ) -> Brain:
+        """Complete the store, unless other parts are to; ``made`` is what this run did since ``began``."""
         run = {
             "wall_time_s": round(time.monotonic() - began, 3),
             **made,
-            "device": setting.device,
+            "device": self.setting.device,
             "threads": self.threads,
-            "memory": config.run.room,
+            "memory": self.config.run.room,
         }
         if self.part is not None and not self._is_last(self.part, hold, writer, run):
             return open_brain(self.out, incomplete=True)

@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
+from teramind_data.console import note
 from teramind_data.errors import InputError, MissingInputError, StoreError
 from teramind_data.geometry import BIN_PX, Box, tiles
 from teramind_data.picture import jpeg, sheet
@@ -79,6 +80,11 @@ class Preview:
             part = Box(*(-(-edge // 2**level) for edge in (box.y0, box.y1, box.x0, box.x1)))
             self._put(z, box, brain.read("morphology", z, part, level=level), self._factor // 2**level)
 
+    def show(self, brain: Brain) -> None:
+        """Take in and save a store that is complete, whoever made it."""
+        self.catch_up(brain, brain.layout("morphology").shards())
+        self.save()
+
     def save(self) -> None:
         """Write the file, whole or not at all; StoreError where that cannot be."""
         pixels = jpeg(sheet(self._planes, self._spec))
@@ -104,23 +110,33 @@ class Preview:
         self._planes[z, :, y : y + small.shape[1], x : x + small.shape[2]] = small
 
 
-@dataclass(frozen=True)
 class Watchers:
-    """Those of one run."""
+    """Those of one run. One that fails looks no more; the run goes on, and :meth:`finish` raises what it was."""
 
-    preview: Preview | None = None
-    likeness: Likeness | None = None
+    def __init__(self, preview: Preview | None = None, likeness: Likeness | None = None) -> None:
+        self.preview, self.likeness = preview, likeness
+        self._looking: dict[str, Watcher] = {
+            name: watcher
+            for name, watcher in (("preview", preview), ("comparison", likeness))
+            if watcher is not None
+        }
+        self._failures: list[Exception] = []
 
     def __call__(self, z: int, box: Box, block: NDArray[np.uint8]) -> None:
         """See :class:`Watcher`."""
-        for watcher in (self.preview, self.likeness):
-            if watcher is not None:
+        for name, watcher in list(self._looking.items()):
+            try:
                 watcher(z, box, block)
+            except Exception as error:  # noqa: BLE001  hours of work do not end for a look at them; raised at the end
+                del self._looking[name]
+                self._failures.append(error)
+                told = " ".join(str(error).split()) or type(error).__name__
+                note(f"{name} stops here; what is made goes on, and the run fails at its end: {told}")
 
     @property
     def anybody(self) -> bool:
-        """Whether there is any."""
-        return self.preview is not None or self.likeness is not None
+        """Whether anybody is looking."""
+        return bool(self._looking)
 
     def catch_up(self, writer: BrainWriter) -> None:
         """Look at what an earlier run wrote; the picture is saved, so that a name that cannot be is told of now."""
@@ -132,9 +148,17 @@ class Watchers:
             self.preview.catch_up(open_brain(writer.url, incomplete=True), done)
         self.preview.save()
 
-    def finish(self) -> None:
-        """Save the last picture and say the last figures."""
+    def finish(self, brain: Brain) -> None:
+        """Save the last picture, of what all parts made where the store is complete, and say the last figures.
+
+        Raises:
+            Exception: what a watcher failed of on the way, the first of them.
+        """
+        if self._failures:
+            raise self._failures[0]
         if self.preview is not None:
+            if brain.complete:
+                self.preview.show(brain)
             self.preview.save()
         if self.likeness is not None:
             self.likeness.tell()
