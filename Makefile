@@ -10,7 +10,8 @@ export PYTHON
 VENV ?= .venv
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 export VIRTUAL_ENV := $(abspath $(VENV))
-unexport PYTHONPATH PYTHONHOME
+# Modules are compiled once and kept: each of the tests' processes would compile all of torch again.
+unexport PYTHONPATH PYTHONHOME PYTHONDONTWRITEBYTECODE
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | while IFS=$$'\t' read -r name text; do \

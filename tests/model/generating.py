@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from teramind_data.geometry import Box
@@ -53,7 +54,8 @@ def killed(
     while process.is_alive() and time.monotonic() < end and not moment():
         time.sleep(0.001)
     assert process.pid is not None
-    os.kill(process.pid, by)
+    with suppress(ProcessLookupError):  # it has ended, and the fork server has taken note
+        os.kill(process.pid, by)
     process.join(60)
     stopped = 1 if by == signal.SIGINT else -by  # by its exception, or by the signal
     assert process.exitcode in (0, stopped), "the generation failed"
