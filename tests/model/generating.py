@@ -21,7 +21,8 @@ TILES = (6, 2)
 """Rows and columns of 32-px tiles of the canvas that is generated: three shards, one below the other."""
 
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["tests.model.generating"])
+# With what a generation imports on its way, which would take each child some seconds.
+_context.set_forkserver_preload(["tests.model.generating", "anndata", "torch._dynamo"])
 
 
 def config_of(atlas: str, out: str, part: str | None = None) -> GenerateConfig:

@@ -139,7 +139,7 @@ def ready_marked(model: PatchUNet) -> PatchUNet:
 
 def test_compiling_needs_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ready, "_on_gpu", lambda model: True)
-    monkeypatch.setattr(ready, "which", lambda name: None)
+    monkeypatch.setattr("teramind_model.network.compiler.which", lambda name: None)
     monkeypatch.delenv("CC", raising=False)
     with pytest.raises(InputError, match="--compile needs a C compiler"):
         ready.made_ready(folded_source(), RunOptions(compile=True))

@@ -109,6 +109,43 @@ def assert_same_run(one: Path, other: Path) -> None:
         assert torch.equal(tensor, their_raw["weights"][name])
 
 
+@pytest.mark.filterwarnings("ignore")  # the compiler's own
+def test_compiled_it_trains_alike_and_is_traced_once(
+    atlas: Brain, straight: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the backend that makes no code: what is tried is the tracing, with new keys of dropout at every step."""
+    graphs: list[Any] = []
+
+    def count(graph: Any, inputs: Any) -> Any:
+        graphs.append(graph)
+        return graph
+
+    def compiled(module: Any, **options: Any) -> Any:
+        return whole(module, **{**options, "backend": count})
+
+    whole = torch.compile
+    torch._dynamo.reset()
+    monkeypatch.setattr(torch, "compile", compiled)
+    run_to_end(atlas, tmp_path / "run", compile=True)
+    torch._dynamo.reset()
+    assert len(graphs) == 1
+    run, other = tmp_path / "run", straight
+    ours, theirs = (torch.tensor([[float(v) for v in row] for row in curve(r)[1:]]) for r in (run, other))
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+    weights, expected = (load_checkpoint(r).weights() for r in (run, other))
+    assert set(weights) == set(expected)
+    for name, tensor in expected.items():
+        torch.testing.assert_close(weights[name], tensor, rtol=0, atol=1e-4)
+
+
+def test_compiling_needs_a_compiler(atlas: Brain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("teramind_model.network.compiler.which", lambda name: None)
+    monkeypatch.delenv("CXX", raising=False)
+    with pytest.raises(InputError, match=r"--compile needs a C\+\+ compiler"):
+        run_to_end(atlas, tmp_path / "run", compile=True)
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_run_leaves_what_it_should(straight: Path) -> None:
     assert [step for step, _ in run_checkpoints(straight)] == [4, 6]
     rows = curve(straight)

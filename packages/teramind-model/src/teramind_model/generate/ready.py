@@ -9,12 +9,10 @@ encoder and decoder alone were 2.9 times as fast).
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from dataclasses import replace
-from shutil import which
 from typing import Any
 
 import torch
@@ -25,9 +23,10 @@ from teramind_data.errors import InputError
 from teramind_model.generate.config import Precision, RunOptions
 from teramind_model.generate.source import Source
 from teramind_model.network.blocks import SliceConv
+from teramind_model.network.compiler import check_compiler
 from teramind_model.network.unet import PatchUNet
 
-__all__ = ["check_compile", "check_compiler", "compiled", "computing", "made_ready", "settled"]
+__all__ = ["check_compile", "compiled", "computing", "made_ready", "settled"]
 
 Network = Callable[..., Any]
 
@@ -44,14 +43,6 @@ def check_compile(source: Source, run: RunOptions, device: str) -> None:
         )
 
 
-def check_compiler() -> None:
-    """InputError where this machine has no C compiler: Triton builds what starts its kernels with one."""
-    if not (os.environ.get("CC") or which("gcc") or which("clang")):
-        raise InputError(
-            "--compile needs a C compiler", expected="CC, gcc or clang", remedy="Install one, or leave it out"
-        )
-
-
 def made_ready(source: Source, run: RunOptions) -> Source:
     """``source`` with a network of its own that is ready on its device, or as it is where there is nothing to do."""
     model = source.model
@@ -60,7 +51,7 @@ def made_ready(source: Source, run: RunOptions) -> Source:
     # A copy: whoever loaded it may go on with it.
     model = settled(deepcopy(model).to(getattr(torch, run.precision)))
     if run.compile:
-        check_compiler()
+        check_compiler("cuda")
         model = compiled(model)
     return replace(source, model=model)
 

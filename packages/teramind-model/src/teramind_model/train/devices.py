@@ -33,10 +33,11 @@ def launch(options: TrainOptions, network: Any) -> Any:
     ``network`` is the shape that will run on them: versions known to compute it wrongly are warned of.
 
     Raises:
-        InputError: where a device is not there, or does not know the precision.
+        InputError: where a device is not there, does not know the precision, or has no compiler that is asked for.
     """
     from lightning.fabric import Fabric
 
+    from teramind_model.network.compiler import check_compiler
     from teramind_model.network.config import NetworkConfig
     from teramind_model.network.known_traps import warn_of_traps
 
@@ -63,6 +64,8 @@ def launch(options: TrainOptions, network: Any) -> Any:
             found=f"--device {options.device} --devices {options.devices} --precision {options.precision}: {error}",
             remedy="Use --device cpu --devices 1 --precision 32-true",
         ) from error
+    if options.compile:
+        check_compiler(fabric.device.type)
     if options.precision in _HALF and isinstance(network, NetworkConfig):
         warn_of_traps(fabric.device, _HALF[options.precision], network)
     return fabric
