@@ -474,6 +474,8 @@ def test_what_is_wrong_is_said_before_anything_is_written(
         ({"pathways": (Pathway("A", ("Th",)), Pathway("A", ("Cldn5",)))}, InputError, "one name"),
         ({"matrix": str(tmp_path / "m.xlsx")}, InputError, "format is not known"),
         ({"matrix": str(tmp_path / "no" / "m.csv")}, InputError, "folder of the matrix"),
+        ({"matrix": "s3://bucket/m.csv"}, InputError, "the matrix is a local file"),
+        ({"out": atlas.url}, InputError, "maps do not go into an atlas"),
     ):
         with pytest.raises(kind, match=word) as caught:
             quiet(config(atlas, tmp_path, **changes), source)  # type: ignore[arg-type]

@@ -140,10 +140,19 @@ def existing_store(url: str) -> Brain | None:
 
     Raises:
         StoreError, IncompleteStoreError: where something else is there.
+        InputError: where it is an atlas.
     """
     if store_state(url) in ("absent", "empty"):
         return None
     there = open_brain(url, incomplete=True)
+    if there.kind == "atlas":
+        # Maps are a network's: what was measured stays what was measured.
+        raise InputError(
+            "maps do not go into an atlas",
+            where=url,
+            expected="a generated store, or a new name",
+            remedy="Choose another --out",
+        )
     begun = there.provenance.get("made_by") == _MADE_BY
     return there if there.complete or begun else open_brain(url)
 
@@ -183,7 +192,7 @@ class MatrixTarget:
     """The table of the matrix, and the sums towards it in a folder beside it that outlives a stop."""
 
     def __init__(self, path: str, request: Mapping[str, Any], genes: int) -> None:
-        self.path = Path(path)
+        self.path, self._is_url = Path(path), "://" in path
         table_kind(self.path)
         self._request = dict(request)
         self._genes = genes
@@ -196,8 +205,13 @@ class MatrixTarget:
         """Whether the table is there and was made from this request.
 
         Raises:
+            InputError: where no file can be at its name.
             OutputExistsError: where it was made from another, and is not to be replaced.
         """
+        if self._is_url:
+            raise InputError(
+                "the matrix is a local file", where=self.path, remedy="Give a path, and copy it from there"
+            )
         if not self.path.parent.is_dir():
             raise InputError(
                 "folder of the matrix does not exist", where=self.path.parent, remedy="Make it first"
