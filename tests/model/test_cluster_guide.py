@@ -43,8 +43,11 @@ STUBS = {
         "done\n"
     ),
     "srun": 'exec "$@"\n',
-    # With fewer steps: the guide's command would take a minute here.
-    "teramind-model": f'exec {shlex.quote(sys.executable)} -m teramind_model.cli "$@" --steps 2 --batch 4\n',
+    # With fewer steps (the guide's command would take a minute here), and without what is for GPUs.
+    "teramind-model": (
+        f"exec {shlex.quote(sys.executable)} -m teramind_model.cli ${{@/#--compile/}} "
+        "--precision float32 --steps 2 --batch 4\n"
+    ),
 }
 
 
@@ -104,11 +107,10 @@ def test_the_python_recipe_on_a_local_cluster(place: Path) -> None:
         "        super().scale(1)\n"
     )
     (recipe,) = (block for block in blocks("python") if "SLURMCluster" in block)
-    assert "hands=hands))" in recipe
-    recipe = recipe.replace("hands=hands))", "hands=hands, steps=2, run=RunOptions(batch=4)))")
-    (place / "recipe.py").write_text(
-        recipe.replace("import GenerateConfig", "import RunOptions, GenerateConfig")
-    )
+    for_gpus = 'RunOptions(precision="bfloat16", compile=True)'
+    assert for_gpus in recipe and "hands=hands))" in recipe
+    recipe = recipe.replace(for_gpus, "RunOptions(batch=4)")
+    (place / "recipe.py").write_text(recipe.replace("hands=hands))", "hands=hands, steps=2))"))
     paths = os.pathsep.join([str(place), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
         [sys.executable, "recipe.py"], env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True
@@ -127,6 +129,8 @@ def test_containers_hold_what_is_there_and_run_what_exists() -> None:
     for name, extras in installed:
         project = tomllib.loads((CHECKOUT / "packages" / name / "pyproject.toml").read_text())["project"]
         assert set(filter(None, extras.split(","))) <= set(project["optional-dependencies"])
+    installs = [line for line in lines if line.startswith("RUN")]
+    assert any(" gcc " in line for line in installs), "--compile, which the guide advises, needs a C compiler"
     torch = next(re.search(r"torch==\S+", line) for line in lines if "torch==" in line)
     assert torch is not None
     assert torch[0] in (CHECKOUT / "constraints.txt").read_text().split()

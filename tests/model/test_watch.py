@@ -217,7 +217,31 @@ def test_the_last_part_s_preview_shows_what_all_parts_made(atlas: Brain, tmp_pat
     assert (tmp_path / "p.jpg").read_bytes() == picture_of(made)
 
 
-def test_a_preview_is_a_jpeg(atlas: Brain) -> None:
+def test_a_small_region_is_compared_in_smaller_tiles(atlas: Brain) -> None:
+    """No tile of 64 px lies whole in it, and four of 32 px do."""
+    lines: list[str] = []
+    likeness = Likeness(atlas, atlas.spec, Box(32, 96, 32, 96), lines.append)
+    for z, box in shards_of(atlas):
+        likeness(z, box, np.full((2, *box.shape), 100, np.uint8))
+    tiles = [Box(y, y + 32, x, x + 32) for y in (32, 64) for x in (32, 64)]
+    tissue = [
+        (z, tile) for z in (0, 1) for tile in tiles if atlas.read("expression", z, tile.coarsen(BIN_PX)).any()
+    ]
+    assert likeness.all.tiles == len(tissue) > 0
+
+
+def test_a_complete_store_is_not_compared_and_that_is_said(atlas: Brain, tmp_path: Path) -> None:
+    lines: list[str] = []
+    config = GenerateConfig(atlas.url, "tiny", str(tmp_path / "g.zarr"), steps=1)
+    for watch in (WatchOptions(), WatchOptions(compare_with=atlas.url)):
+        generate(replace(config, watch=watch), tiny_source(), say=lines.append)
+    assert "`teramind-eval report` compares what is there" in lines[-2]
+
+
+def test_a_preview_is_a_jpeg_on_this_machine(atlas: Brain) -> None:
+    for name in ("s3://bucket/p.jpg", "s3:/bucket/p.jpg"):
+        with pytest.raises(InputError, match="preview is a local file"):
+            Preview(Path(name), atlas.spec)
     with pytest.raises(
         InputError, match=r"preview is no JPEG .expected a name that ends in \.jpg, found p\.png"
     ):

@@ -24,6 +24,12 @@ __all__ = ["Decision", "atlas_identity", "begin", "check_still_for", "decide", "
 
 Decision = Literal["create", "resume", "up to date"]
 
+_GO_ON = "Pass what it was begun with, and it goes on. "
+_WORDS = {"draws": "number of --seeds", "edited": "place of edits", "kind": "control"}
+"""Keys of a request that are called otherwise elsewhere."""
+_VALUE = 40
+"""Characters of a value that are told: fingerprints are longer."""
+
 _PACKAGES = ("teramind-data", "teramind-model", "torch", "numpy", "zarr")
 
 
@@ -75,7 +81,7 @@ def decide(url: str, request: Mapping[str, Any], *, overwrite: bool) -> Decision
         "output exists and was made from another request",
         where=url,
         found=f"a{'n' if state == 'incomplete' else ''} {state} store with another {difference}",
-        remedy="Choose another name, or pass --overwrite",
+        remedy=f"{_GO_ON if state == 'incomplete' else ''}Choose another name, or pass --overwrite",
     )
 
 
@@ -102,15 +108,28 @@ def check_still_for(url: str, request: Mapping[str, Any]) -> None:
 
 
 def _difference(there: object, request: Mapping[str, Any]) -> str | None:
-    """The first key in which two requests differ, None where they agree."""
+    """The first key in which two requests differ, and its values, in words; None where they agree."""
     if not isinstance(there, Mapping):
         return "origin"
     # Through JSON and back, as the one in the store went.
     asked = json.loads(json.dumps(request))
     for key in sorted({*asked, *there}):
-        if asked.get(key) != there.get(key):
-            return key.replace("_", " ")
+        old, new = there.get(key), asked.get(key)
+        if old != new:
+            if isinstance(old, Mapping) and isinstance(new, Mapping):
+                key, old, new = _inner_difference(old, new)
+            return f"{_WORDS.get(key, key.replace('_', ' '))} ({_short(old)}, not {_short(new)})"
     return None
+
+
+def _inner_difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[str, Any, Any]:
+    key = next(key for key in sorted({*old, *new}) if old.get(key) != new.get(key))
+    return key, old.get(key), new.get(key)
+
+
+def _short(value: object) -> str:
+    text = "none" if value is None else value if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= _VALUE else f"{text[:_VALUE]}..."
 
 
 @dataclass(frozen=True)

@@ -122,6 +122,10 @@ class _Run:
         brain = open_brain(self.out)
         if (file := self.config.watch.preview) is not None:
             Preview(Path(file), brain.spec).show(brain)
+        if self.config.watch.compare_with is not None:
+            self.say(
+                "--compare-with looks at what is being made; `teramind-eval report` compares what is there"
+            )
         self.say(f"{self.out}: up to date, nothing to do")
         return brain
 

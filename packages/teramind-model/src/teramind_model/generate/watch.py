@@ -6,6 +6,7 @@ preview also looks at those that are there already.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -51,10 +52,12 @@ class Preview:
         edge: longer side of a section in pixels, at most.
 
     Raises:
-        InputError: where the name is no JPEG's.
+        InputError: where the name is no JPEG's, or a URL.
     """
 
     def __init__(self, file: Path, spec: BrainSpec, edge: int = _PREVIEW_PX) -> None:
+        if re.match(r"[A-Za-z][\w+.-]+:/", str(file)):
+            raise InputError("preview is a local file", where=file, remedy="Give a path")
         if file.suffix.lower() not in (".jpg", ".jpeg"):
             raise InputError("preview is no JPEG", expected="a name that ends in .jpg", found=file.name)
         self._file, self._spec = file, spec
@@ -194,8 +197,8 @@ class _Sums:
 class Likeness:
     """PSNR and SSIM of tissue tiles against a real brain, told as rows of shards finish.
 
-    Means of per-tile values over 256-px tiles (a shard, where that is smaller) that hold molecules in the real brain
-    and lie whole in the region, both stains; the convention of ``teramind-eval report``.
+    Means of per-tile values over 256-px tiles (a shard, where that is smaller; half of it, and so on, where none lies
+    whole in the region) that hold molecules in the real brain, both stains; the convention of ``teramind-eval report``.
 
     Args:
         real: the atlas.
@@ -225,6 +228,8 @@ class Likeness:
             )
         self._section = [names[section.name] for section in spec.sections]
         self._edge = min(_TILE_PX, spec.shard_px)
+        while self._edge > BIN_PX and not _holds_tile(region, self._edge):
+            self._edge //= 2
         self._row: tuple[int, int] | None = None
         self._in_row, self.all = _Sums(), _Sums()
 
@@ -252,6 +257,14 @@ class Likeness:
         psnr, ssim = image_likeness(self._real.read("morphology", own, tile), made)
         for sums in (self._in_row, self.all):
             sums.tiles, sums.psnr, sums.ssim = sums.tiles + 1, sums.psnr + psnr, sums.ssim + ssim
+
+
+def _holds_tile(region: Box, edge: int) -> bool:
+    """Whether a whole tile of the canvas's grid of ``edge`` px lies in ``region``."""
+    return all(
+        -(-start // edge) * edge + edge <= end
+        for start, end in ((region.y0, region.y1), (region.x0, region.x1))
+    )
 
 
 def image_likeness(real: NDArray[np.uint8], made: NDArray[np.uint8]) -> tuple[float, float]:
