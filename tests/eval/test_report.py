@@ -471,7 +471,7 @@ def test_an_incomplete_store_asked_for_is_warned_about_and_replaces_a_report(
     assert made
     text = page.read_text()
     assert "half.zarr) is incomplete" in text
-    assert "No control was given" in text
+    assert "No control with images was given" in text
     assert sorted(path.name for path in tmp_path.iterdir()) == ["half.zarr", "out"]
 
 
@@ -578,7 +578,23 @@ def test_a_control_of_another_model_is_warned_about(stores: Stores, tmp_path: Pa
     assert any("another checkpoint" in one for one in found)
     assert any("part of the canvas" in one for one in found)
     assert any("shuffled was made from another brain (D.zarr)" in one for one in found)
-    assert warn_about(real.brain, (run, replace(run, role="control"))) == []
+    assert warn_about(real.brain, (run, open_store(str(stores.shuffled), "shuffled", "control"))) == []
+
+
+def test_stores_given_for_what_they_are_not_are_warned_about(stores: Stores, tmp_path: Path) -> None:
+    from teramind_eval.pairs import open_store, warn_about
+
+    real = open_store(str(stores.real), "real", "real")
+    run = open_store(str(stores.good), "ours", "generated")
+    (found,) = warn_about(real.brain, (replace(real, label="ours", role="generated"),))
+    assert "ours" in found and "measured brain and was not generated" in found
+    (found,) = warn_about(real.brain, (run, replace(run, label="same", role="control")))
+    assert found == "same is the store of ours itself: it is no control of it."
+    made = {"request": {"control": {"kind": "shuffled"}}}
+    shuffled = write_generated(tmp_path / "S.zarr", _images(), provenance=made)
+    (found,) = warn_about(real.brain, (open_store(str(shuffled), "ours", "generated"),))
+    assert "ours is a control (shuffled genes) and no run" in found
+    assert warn_about(real.brain, (run, open_store(str(shuffled), "shuffled", "control"))) == []
 
 
 def test_a_store_made_from_another_atlas_is_warned_about(stores: Stores, tmp_path: Path) -> None:

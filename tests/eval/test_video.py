@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -19,7 +20,7 @@ from teramind_data.geometry import BIN_PX, Box
 from teramind_data.store import BrainSpec, Section, open_brain
 from teramind_data.store.layout import ImageLayout
 from teramind_eval.drawing import marks
-from teramind_eval.drawing.colour import Heat, colouring, lights_stretch, scale
+from teramind_eval.drawing.colour import Heat, Lights, colouring, lights_stretch, scale
 from teramind_eval.drawing.planes import fitting, parse_box, read_place
 from teramind_eval.drawing.stores import open_parts
 from teramind_eval.part import Part
@@ -242,6 +243,26 @@ def test_what_cannot_be_shown_is_named(
     with pytest.raises((InputError, MissingInputError), match=what):
         write_video(VideoRequest(str(stores.good), out, **values))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_stain_has_the_first_store_s_contrast_in_any_order(stores: Stores) -> None:
+    first = colouring(Part(open_brain(stores.good)), "morphology", None, Box(0, 256, 0, 256))
+    assert isinstance(first, Lights) and len(first.stains) == 2
+    swapped, one = first.of(first.stains[::-1]), first.of(first.stains[1:])
+    assert swapped is not None and one is not None
+    assert (swapped.stains, swapped.stretch.white) == (first.stains[::-1], first.stretch.white[::-1])
+    assert (one.stains, one.stretch.black) == (first.stains[1:], first.stretch.black[1:])
+    assert first.of((*first.stains, "GFP")) is None
+
+
+def test_channels_that_are_no_stains_are_named(tmp_path: Path) -> None:
+    url = write_generated(tmp_path / "odd.zarr", [draw_section(11).image] * 2)
+    root = url / "zarr.json"
+    text = json.loads(root.read_text())
+    text["attributes"]["teramind"]["stains"] = ["DAPI"]
+    root.write_text(json.dumps(text))
+    with pytest.raises(StoreError, match=r"not as many channels as stains.*odd\.zarr.*found 2 channels"):
+        open_parts([str(url)])
 
 
 def test_stores_that_do_not_lie_on_one_canvas_are_named(stores: Stores, tmp_path: Path) -> None:

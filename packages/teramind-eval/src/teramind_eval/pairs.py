@@ -245,6 +245,7 @@ def warn_about(real: Part, others: Sequence[Compared]) -> list[str]:
         if more:
             found.append(f"{one.label} has {more} more, which are left out: another run lacks them.")
     for one in others:
+        found += _role_warning(one, generated)
         found += _atlas_warning(real, one)
         found += _region_warning(real, one)
         found += _panel_warning(real, one)
@@ -266,6 +267,26 @@ def warn_of_few(scores: Sequence[StoreResult]) -> list[str]:
         "directions and the distances come out too large, the more so in single sections: compare stores by KID, which "
         "has no such bias, and take FID and sFID only beside those of a control of as many tiles."
     ]
+
+
+def _role_warning(one: Compared, runs: Sequence[Compared]) -> list[str]:
+    """Stores given for what they are not: measured ones, controls as runs, a run as its own control."""
+    if one.brain.kind != "generated":
+        return [
+            f"{one.label} ({one.brain.url}) is a measured brain and was not generated: its numbers say nothing of a "
+            "model."
+        ]
+    request = one.brain.provenance.get("request")
+    control = request.get("control") if isinstance(request, dict) else None
+    kind = control.get("kind", "none") if isinstance(control, dict) else "none"
+    if one.role == "generated" and kind != "none":
+        return [
+            f"{one.label} is a control ({kind} genes) and no run: it does not show what the model makes of genes."
+        ]
+    twin = next((run for run in runs if run is not one and run.brain.url == one.brain.url), None)
+    if one.role == "control" and twin is not None:
+        return [f"{one.label} is the store of {twin.label} itself: it is no control of it."]
+    return []
 
 
 def _atlas_warning(real: Part, other: Compared) -> list[str]:

@@ -50,6 +50,14 @@ class Lights:
         """See `Colouring`."""
         return composite(values, self.stains, self.stretch)
 
+    def of(self, stains: tuple[str, ...]) -> Lights | None:
+        """The same contrast for a store with these stains, in its order; None where it has others."""
+        if not set(stains) <= set(self.stains):
+            return None
+        places = [self.stains.index(stain) for stain in stains]
+        black, white = (tuple(ends[i] for i in places) for ends in (self.stretch.black, self.stretch.white))
+        return Lights(stains, Stretch(black, white))
+
     @property
     def words(self) -> tuple[Word, ...]:
         """See `Colouring`."""

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from teramind_data.console import note
-from teramind_data.errors import InputError
+from teramind_data.errors import InputError, StoreError
 from teramind_eval.part import Part, same_pixel_size
 
 if TYPE_CHECKING:
     from teramind_data.store import Brain
 
+_MORPHOLOGY = "morphology"
 _KINDS = {"atlas": "measured", "expression": "measured", "generated": "generated"}
 
 
@@ -26,6 +27,8 @@ def open_parts(stores: Sequence[str], *, incomplete: bool = False) -> list[Part]
     from teramind_data.store import open_brain
 
     brains = [open_brain(url, incomplete=incomplete) for url in stores]
+    for brain in brains:
+        _check_channels(brain)
     first = brains[0]
     for other in brains[1:]:
         sizes = first.pixel_size_um, other.pixel_size_um
@@ -34,7 +37,13 @@ def open_parts(stores: Sequence[str], *, incomplete: bool = False) -> list[Part]
             ("pixel size, um", *sizes, same_pixel_size(*sizes)),
         ):
             if not same:
-                raise InputError(f"{what} of the store beside differs", other.url, mine, theirs)
+                raise InputError(
+                    f"{what} of the store beside differs",
+                    other.url,
+                    mine,
+                    theirs,
+                    remedy="Give a store of the same brain at the same scale",
+                )
     names = [section.name for section in first.sections if all(_has(other, section.name) for other in brains)]
     if not names:
         raise InputError("the stores have no section in common", where=brains[-1].url)
@@ -42,6 +51,18 @@ def open_parts(stores: Sequence[str], *, incomplete: bool = False) -> list[Part]
     if left:
         note(f"{left} of {first.n_sections} sections are not in the store beside and are left out")
     return [Part(brain).named(names) for brain in brains]
+
+
+def _check_channels(brain: Brain) -> None:
+    """StoreError where the array of stains is not of the stains that the store names."""
+    if _MORPHOLOGY in brain.images and (found := brain.morphology.shape[0]) != len(brain.stains):
+        raise StoreError(
+            "store's image has not as many channels as stains",
+            where=brain.url,
+            expected=", ".join(brain.stains),
+            found=f"{found} channels",
+            remedy="Write it again, or mend its metadata; teramind-data validate says more",
+        )
 
 
 def _has(brain: Brain, name: str) -> bool:

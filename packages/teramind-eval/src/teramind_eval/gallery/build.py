@@ -14,7 +14,7 @@ from typing import Any
 from teramind_data.console import progress
 from teramind_data.errors import InputError
 from teramind_data.geometry import Box
-from teramind_eval.drawing.colour import MORPHOLOGY, colouring
+from teramind_eval.drawing.colour import MORPHOLOGY, Lights, colouring
 from teramind_eval.drawing.stores import open_parts, titled
 from teramind_eval.gallery.places import Shown, chosen_boxes, given_places, section_index, spread_sections
 from teramind_eval.gallery.regions import REGIONS
@@ -162,7 +162,8 @@ def _open(request: GalleryRequest) -> _Opened:
     one = colouring(first, MORPHOLOGY, None, whole(first))
     sources = []
     for part in parts[: len(urls)]:
-        own = one if part.stains == first.stains else colouring(part, MORPHOLOGY, None, whole(part))
+        same = one.of(part.stains) if isinstance(one, Lights) else None
+        own = same or colouring(part, MORPHOLOGY, None, whole(part))
         sources.append(Source(part, own, titled(part)))
     return _Opened(tuple(sources), atlas, _shown(request, parts))
 
@@ -245,8 +246,8 @@ def _page(request: GalleryRequest, opened: _Opened, listed: Sequence[SectionShee
     return GalleryPage(
         title=" beside ".join(source.title for source in opened.sources),
         subtitle=(
-            f"{len(listed)} of {len(first.sections)} sections, {stains}, every picture under one contrast "
-            f"(that of the first store).{regions}"
+            f"{len(listed)} of {len(first.sections)} sections, {stains}, every picture of a stain under one contrast "
+            f"(that of the first store, where it has the stain).{regions}"
         ),
         sections=listed,
         rule="Boxes were given." if request.boxes else drawn,

@@ -109,6 +109,6 @@ def mean_and_spread(genes: Sequence[str], mean: FloatArray, sd: FloatArray, name
                 fontsize=7.5,
                 style="italic",
             )
-        axes.set(xlabel="mean log2(counts + 1) a bin", ylabel="SD")
+        axes.set(xlabel="mean log2(counts + 1) a bin", ylabel="SD of log2(counts + 1)")
 
     return draw((9.2, 3.2), paint)

@@ -224,7 +224,7 @@ def _cell(
     value = values[store.label]
     if value is None or value.mean is None:
         return Cell("–")
-    spread = f"± {value.sd:.{measure.digits}f}" if value.sd is not None else ""
+    spread = f"± {value.sd:.{measure.digits}f}, n {value.n:,}" if value.sd is not None else ""
     text = f"{value.mean:.{measure.digits}f}"
     if store.role != "generated":
         return Cell(text, spread)

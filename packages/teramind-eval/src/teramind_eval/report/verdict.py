@@ -40,7 +40,7 @@ def verdict(results: Results) -> Verdict:
     if not controls:
         return Verdict(
             "bad",
-            "No control was given, so these numbers do not tell how much of the picture the genes explain. "
+            "No control with images was given, so these numbers do not tell how much of the picture the genes explain. "
             "Generate one with `teramind-model generate --shuffle-genes` and add --control.",
         )
     won: list[str] = []

@@ -8,7 +8,7 @@ from pathlib import Path
 from teramind_data.console import progress
 from teramind_data.errors import InputError
 from teramind_data.geometry import Box
-from teramind_eval.drawing.colour import MORPHOLOGY, Heat, colouring
+from teramind_eval.drawing.colour import MORPHOLOGY, Heat, Lights, colouring
 from teramind_eval.drawing.planes import parse_box
 from teramind_eval.drawing.stores import open_parts, titled
 from teramind_eval.part import Part
@@ -87,15 +87,9 @@ def _panels(request: VideoRequest, parts: list[Part], box: Box) -> list[Panel]:
     for number, (part, image) in enumerate(zip(parts, images, strict=False)):
         # A channel is the first image's; of another image beside it means nothing.
         channel = request.channel if image == request.image else None
-        if (
-            number == 1
-            and image == request.image == MORPHOLOGY
-            and channel is None
-            and part.stains == parts[0].stains
-        ):
-            # Brightness can be compared only under one contrast: that of the first.
-            colours = panels[0].colours
-        else:
-            colours = colouring(part, image, channel, box)
+        first = panels[0].colours if number else None
+        # Brightness can be compared only under one contrast: that of the first.
+        same = first.of(part.stains) if isinstance(first, Lights) and image == MORPHOLOGY else None
+        colours = same or colouring(part, image, channel, box)
         panels.append(Panel(part, image, colours, titled(part)))
     return panels
