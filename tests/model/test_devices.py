@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import types
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,15 @@ from teramind_model.checkpoint import CONFIG, WEIGHTS, load_checkpoint
 from teramind_model.cli import app
 from teramind_model.data.batches import batch_parts
 from teramind_model.methods.registry import find_method
-from teramind_model.network import NetworkConfig
+from teramind_model.methods.tera_mind import TeraMindMethod
+from teramind_model.network import known_traps
+from teramind_model.network.blocks import ResBlock
 from teramind_model.network.dropout import KeyedDropout, set_dropout_keys
 from teramind_model.network.recompute import recompute_blocks
-from teramind_model.train.devices import agreed
+from teramind_model.train.devices import agreed, launch
 from teramind_model.train.run_directory import RunDirectory
 from tests.model.test_methods import block
-from tests.model.test_train import curve, run_to_end
+from tests.model.test_train import OPTIONS, curve, run_to_end
 from tests.model.tiny import tiny_atlas
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
@@ -137,25 +140,34 @@ def test_dropout_keeps_the_mean_and_is_off_in_eval() -> None:
     assert module.eval()(x) is x
 
 
-def test_activations_computed_twice_give_the_same_gradients() -> None:
-    method = find_method("tera-mind")
-    shape = NetworkConfig(
-        genes=5, patch=32, channels=4, gene_widths=(8, 4, 4), time_width=8, dropout=0.3, fold_z=True
-    )
+@pytest.mark.parametrize("name", ["tera-mind", "patch-dm-genes", "sinfusion-genes"])
+def test_activations_computed_twice_give_the_same_gradients(name: str) -> None:
+    method = find_method(name)
+    values = {"genes": 5, "patch": 32, "channels": 4, "time_width": 8, "dropout": 0.3, "fold_z": True}
+    if name == "tera-mind":
+        values["gene_widths"] = (8, 4, 4)
+    shape = method.shape(values)
     torch.manual_seed(0)
     network = method.build(shape).train()
     for parameter in network.parameters():
         if parameter.dim() > 1:
             torch.nn.init.normal_(parameter, 0, 0.1)
     gradients = []
+    runs = {False: 0, True: 0}
+
+    def count(*_: object) -> None:
+        runs[recompute] += 1
+
+    next(m for m in network.modules() if isinstance(m, ResBlock)).dropout.register_forward_hook(count)
     for recompute in (False, True):
-        recompute_blocks(network, recompute)
+        assert recompute_blocks(network, recompute) > 0
         set_dropout_keys(network, torch.tensor([5, 6], dtype=torch.int32))
         network.zero_grad()
         sum(method.loss(network, block(shape)).values()).backward()
         gradients.append(
             {name: p.grad.clone() for name, p in network.named_parameters() if p.grad is not None}
         )
+    assert runs[True] == 2 * runs[False] > 0
     assert gradients[0].keys() == gradients[1].keys()
     for name, gradient in gradients[0].items():
         assert torch.equal(gradient, gradients[1][name]), name
@@ -165,6 +177,28 @@ def test_recomputing_a_whole_run_changes_nothing(atlas: Brain, tmp_path: Path) -
     run_to_end(atlas, tmp_path / "kept", steps=2)
     run_to_end(atlas, tmp_path / "twice", steps=2, recompute=True)
     assert curve(tmp_path / "kept") == curve(tmp_path / "twice")
+
+
+def test_a_network_without_blocks_cannot_be_recomputed(
+    atlas: Brain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(TeraMindMethod, "build", lambda *_: torch.nn.Linear(1, 1))
+    with pytest.raises(
+        InputError, match=r"no blocks that can be recomputed: tera-mind\. Leave --recompute out"
+    ):
+        run_to_end(atlas, tmp_path / "run", recompute=True)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("name", ["tera-mind", "patch-dm", "sinfusion"])
+def test_devices_are_checked_for_traps_of_any_methods_network(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[Any] = []
+    monkeypatch.setattr(known_traps, "warn_of_traps", lambda *arguments: shown.append(arguments))
+    shape = find_method(name).shape({"genes": 5})
+    launch(replace(OPTIONS, precision="bf16-mixed"), shape)
+    assert [(dtype, network) for _, dtype, network in shown] == [(torch.bfloat16, shape)]
 
 
 def test_half_precision_trains_near_full(atlas: Brain, tmp_path: Path) -> None:
@@ -239,3 +273,4 @@ def test_weights_and_biases_missing_is_one_line(
         )
     assert stopped.value.code == 2
     assert "Weights & Biases is not installed" in capsys.readouterr().err
+    assert not (tmp_path / "r").exists()

@@ -7,12 +7,17 @@ import sys
 import types
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 from teramind_data.errors import InputError
+from teramind_model.baselines.patch_dm import PatchDMShape
+from teramind_model.baselines.shape import BaselineShape
+from teramind_model.baselines.sinfusion import SinFusionShape
 from teramind_model.network import NetworkConfig, TeraMind
 from teramind_model.network import attention_kernels as kernels
 from teramind_model.network.blocks import SliceConv
@@ -215,9 +220,9 @@ def test_known_traps(torch_version: tuple[int, int, int], cudnn: int | None, tra
     assert found is None if trap is None else trap in str(found)
 
 
-def test_the_warning_is_given_only_where_it_matters() -> None:
-    bad = Versions((2, 8, 0), 91002)
-    network = NetworkConfig(229)
+@pytest.mark.parametrize("shape", [NetworkConfig, PatchDMShape, SinFusionShape])
+def test_the_warning_is_given_only_where_it_matters(shape: Any) -> None:
+    bad, network = Versions((2, 8, 0), 91002), shape(229)
     with pytest.warns(
         KnownTrapWarning, match=r"bfloat16 is wrong on cuDNN 9\.10\.2 .* Use --fold-z"
     ) as caught:
@@ -227,8 +232,9 @@ def test_the_warning_is_given_only_where_it_matters() -> None:
         warnings.simplefilter("error")
         assert warn_of_traps("cpu", torch.bfloat16, network, bad) is None
         assert warn_of_traps("cuda", torch.float32, network, bad) is None
-        assert warn_of_traps("cuda:1", torch.bfloat16, NetworkConfig(229, fold_z=True), bad) is None
-        assert warn_of_traps("cuda", torch.bfloat16, NetworkConfig(81, gene_slices=1), bad) is None
+        assert warn_of_traps("cuda:1", torch.bfloat16, replace(network, fold_z=True), bad) is None
+        assert warn_of_traps("cuda", torch.bfloat16, replace(network, gene_slices=1), bad) is None
+        assert warn_of_traps("cuda", torch.bfloat16, BaselineShape(229), bad) is None  # no fold_z
     assert Versions.installed().torch >= (2, 10, 0)
 
 

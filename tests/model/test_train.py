@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import math
 import os
+import re
+import resource
 import shutil
 import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -32,6 +38,7 @@ from teramind_model.data.crops import Geometry
 from teramind_model.methods.tera_mind import TeraMindMethod
 from teramind_model.network import NetworkConfig
 from teramind_model.presets import PRESETS
+from teramind_model.train import pictures, validation
 from teramind_model.train.atlases import open_atlases
 from teramind_model.train.ema import Ema, ema_decay
 from teramind_model.train.log import Row, TrainLog
@@ -240,12 +247,115 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_batch(
         return loss | {"patch": loss["patch"] * math.nan} if calls == 5 else loss
 
     monkeypatch.setattr(TeraMindMethod, "loss", nan_in_step_3)
-    with pytest.raises(DivergedError, match=r"training diverged: step 3 .*found loss nan.*Lower --lr"):
+    remedy = r"another --out with --init (.*/step-0000002) and a lower --lr; the batch is in .*0000003\.pt$"
+    with pytest.raises(DivergedError, match=r"training diverged: step 3 .*found loss nan") as diverged:
         run_to_end(atlas, tmp_path / "run")
+    named = re.search(remedy, str(diverged.value))
+    assert named is not None
     parts = torch.load(tmp_path / "run" / "diverged-step-0000003.pt", weights_only=True)
     assert len(parts) == 2
     assert parts[0]["image"].shape == (1, 4, 64, 64)
-    assert run_checkpoints(tmp_path / "run")[-1][0] == 2
+    assert run_checkpoints(tmp_path / "run")[-1] == (2, Path(named[1]))
+    # What it says to do.
+    lower = training(atlas, load_checkpoint(named[1]), steps=1, lr=1e-4, warmup=0)
+    assert train(lower, RunDirectory(tmp_path / "lower"), {}).step == 1
+
+    calls = 0
+    with pytest.raises(
+        DivergedError, match=r"no checkpoint yet: .* another --out and a lower --lr; the batch"
+    ):
+        run_to_end(atlas, tmp_path / "early", checkpoint_every=0)
+
+
+def test_a_network_too_narrow_for_the_start_leaves_nothing_and_can_be_trained_on(
+    atlas: Brain, straight: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match="too narrow to start as the identity"):
+        run_to_end(atlas, tmp_path / "run", start="identity")
+    assert not (tmp_path / "run").exists()
+    tuned = training(atlas, load_checkpoint(straight), steps=1, start="identity")
+    assert train(tuned, RunDirectory(tmp_path / "run"), {}).step == 1
+    longer = replace(tuned, options=replace(tuned.options, steps=2))
+    assert train(longer, RunDirectory(tmp_path / "run"), {}).step == 2
+
+
+def test_weights_that_do_not_fit_leave_nothing(atlas: Brain, straight: Path, tmp_path: Path) -> None:
+    shutil.copytree(load_checkpoint(straight).path, tmp_path / "init")
+    (tmp_path / "init" / "model.safetensors").write_bytes(b"junk")
+    damaged = training(atlas, load_checkpoint(tmp_path / "init"))
+    with pytest.raises(InputError, match="weights cannot be read"):
+        train(damaged, RunDirectory(tmp_path / "run"), {})
+    assert not (tmp_path / "run").exists()
+
+
+@contextmanager
+def full_disk() -> Iterator[None]:
+    """No file takes another byte meanwhile."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+ROW = Row(1, 2.0, (2.0,), 1e-3, 0.5, 1.0, 1.0)
+
+
+def test_a_full_disk_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("teramind_model.train.board.find_spec", lambda name: None)
+
+    def add_row() -> None:
+        with TrainLog(tmp_path / "added.csv", tmp_path / "board", 0, ("noise",)) as log, full_disk():
+            log.add(ROW)
+
+    def configure() -> None:
+        with RunDirectory(tmp_path / "run").opened({"steps": 1}):
+            pytest.fail("opened")
+
+    losses = {10: {"noise": 1.0}}
+    picture = np.zeros((8, 8), np.uint8)
+    writers: dict[str, Callable[[], Any]] = {
+        "begun.csv": lambda: TrainLog(tmp_path / "begun.csv", tmp_path / "board", 0, ("noise",)),
+        "validation.csv": lambda: validation.append_scores(
+            tmp_path / "validation.csv", 1, ("noise",), losses
+        ),
+        "sample.png": lambda: pictures.save(picture, tmp_path / "sample.png"),
+        "config.json": configure,
+    }
+    for name, write in writers.items():
+        with pytest.raises(StoreError, match=rf"run cannot be written: .*{name} .*Free space"), full_disk():
+            write()
+    with pytest.raises(StoreError, match=r"run cannot be written: .*added\.csv"):
+        add_row()
+
+
+@pytest.mark.parametrize("opened", [False, True], ids=["from the start", "on the way"])
+def test_without_room_for_tensorboard_training_goes_on(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    recwarn: pytest.WarningsRecorder,
+    opened: bool,
+) -> None:
+    from tensorboard.summary.writer.record_writer import RecordWriter
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    if not opened:
+        monkeypatch.setattr(RecordWriter, "flush", refuse)
+    with TrainLog(tmp_path / "log.csv", tmp_path / "board", 0, ("noise",)) as log:
+        monkeypatch.setattr(RecordWriter, "write", refuse)
+        for step in range(1, 40):
+            log.add(replace(ROW, step=step))
+        log.scores(40, {10: {"noise": 1.0}})
+        log.picture(40, np.zeros((8, 8), np.uint8))
+    assert len(curve(tmp_path)) == 40
+    said = capsys.readouterr().err
+    assert said.count("\n") == said.count("note: no more for TensorBoard") == 1, said
+    assert "board cannot be written (No space left on device)" in said
+    assert not [warning for warning in recwarn if "Thread" in str(warning.category)]
 
 
 def test_two_processes_do_not_share_a_run(tmp_path: Path) -> None:
@@ -399,8 +509,6 @@ def test_bad_input_is_one_line_and_leaves_nothing(
         ([*usual[2:], "--steps", 1], "bad training option: atlas"),
         ([*usual, "--out", mine], "output exists and is no training run: .*mine"),
     ]
-    import re
-
     for arguments, message in cases:
         assert command(*arguments) == 2, message
         lines = capsys.readouterr().err.splitlines()
@@ -461,7 +569,7 @@ def test_places_where_no_run_can_be_made(tmp_path: Path) -> None:
     below = RunDirectory(tmp_path / "file" / "run")
     below.check({}, frozenset())
     with (
-        pytest.raises(StoreError, match="run cannot be written: .*file/run.*Choose another --out"),
+        pytest.raises(StoreError, match="run cannot be written: .*file/run.*choose another --out"),
         below.opened({}),
     ):
         pytest.fail("opened")

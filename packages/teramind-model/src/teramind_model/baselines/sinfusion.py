@@ -21,6 +21,7 @@ from teramind_model.baselines.patch_dm import BinEmbedding
 from teramind_model.baselines.shape import BaselineShape, shape_from
 from teramind_model.diffusion.objective import Block, noised, weights
 from teramind_model.network.blocks import ResBlock, RMSNorm, SliceConv, TimeEmbedding
+from teramind_model.network.recompute import Recomputable
 
 __all__ = ["METHOD", "WITH_GENES", "SinFusion", "SinFusionMethod", "SinFusionShape"]
 
@@ -52,7 +53,7 @@ class SinFusionShape(BaselineShape):
         return BIN_PX * ceil_div(self.reach, BIN_PX)
 
 
-class SinFusion(nn.Module):
+class SinFusion(Recomputable):
     """Stem, residual blocks of one width, head."""
 
     def __init__(self, config: SinFusionShape) -> None:
@@ -82,7 +83,7 @@ class SinFusion(nn.Module):
             h = torch.cat((h, self.genes(counts).to(h.dtype)), dim=-1)
         h = self.stem(h.contiguous())
         for block in self.blocks:
-            h = block(h, time)
+            h = self.maybe_recomputed(block, h, time)
         out = self.head(functional.silu(self.head_norm(h)))
         return x.float() + out.permute(0, 4, 3, 1, 2).flatten(1, 2).float()
 

@@ -8,10 +8,9 @@ from __future__ import annotations
 import re
 import warnings
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-
-from teramind_model.network.config import NetworkConfig
 
 __all__ = ["KnownTrapWarning", "Versions", "convolution_trap", "warn_of_traps"]
 
@@ -68,19 +67,20 @@ def convolution_trap(versions: Versions) -> str | None:
 
 
 def warn_of_traps(
-    device: torch.device | str, dtype: torch.dtype, network: NetworkConfig, versions: Versions | None = None
+    device: torch.device | str, dtype: torch.dtype, network: Any, versions: Versions | None = None
 ) -> str | None:
-    """Warn, in one line, where running ``network`` on ``device`` in ``dtype`` meets a known trap.
+    """Warn, in one line, where running a network of shape ``network`` on ``device`` in ``dtype`` meets a known trap.
 
     Call it where a device and a precision (autocast's type, or the weights') are chosen.
 
     Returns
     -------
-    The warning's text, or None where there is nothing to warn of: another device, float32, one slice, folded slices.
+    The warning's text, or None where there is nothing to warn of: another device, float32, one slice, folded slices,
+    or a shape without ``fold_z``, whose network makes its convolutions otherwise.
     """
     if torch.device(device).type != "cuda" or dtype not in _HALF:
         return None
-    if network.fold_z or network.gene_slices == 1:
+    if getattr(network, "fold_z", True) or network.gene_slices == 1:
         return None
     trap = convolution_trap(Versions.installed() if versions is None else versions)
     if trap is None:

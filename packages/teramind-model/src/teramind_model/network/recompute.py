@@ -27,8 +27,13 @@ class Recomputable(nn.Module):
         return function(*inputs)
 
 
-def recompute_blocks(model: nn.Module, enabled: bool = True) -> None:
-    """Turn activation checkpointing of ``model``'s blocks on or off; parameters and results do not change."""
-    for module in model.modules():
-        if isinstance(module, Recomputable):
-            module.recompute = enabled
+def recompute_blocks(model: nn.Module, enabled: bool = True) -> int:
+    """Turn activation checkpointing of ``model``'s blocks on or off; parameters and results do not change.
+
+    Returns:
+        How many modules know it.
+    """
+    blocks = [module for module in model.modules() if isinstance(module, Recomputable)]
+    for block in blocks:
+        block.recompute = enabled
+    return len(blocks)

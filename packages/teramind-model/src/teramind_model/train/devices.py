@@ -38,7 +38,6 @@ def launch(options: TrainOptions, network: Any) -> Any:
     from lightning.fabric import Fabric
 
     from teramind_model.network.compiler import check_compiler
-    from teramind_model.network.config import NetworkConfig
     from teramind_model.network.known_traps import warn_of_traps
 
     if options.precision == "16-mixed" and (options.device == "cpu" or not torch.cuda.is_available()):
@@ -66,7 +65,7 @@ def launch(options: TrainOptions, network: Any) -> Any:
         ) from error
     if options.compile:
         check_compiler(fabric.device.type)
-    if options.precision in _HALF and isinstance(network, NetworkConfig):
+    if options.precision in _HALF:
         warn_of_traps(fabric.device, _HALF[options.precision], network)
     return fabric
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 from uuid import uuid4
 
 from teramind_data.errors import InputError
+from teramind_model.train.board import Board
+from teramind_model.train.run_directory import writing
 
-__all__ = ["Row", "TrainLog"]
+__all__ = ["Row", "TrainLog", "find_wandb"]
 
 
 @dataclass(frozen=True)
@@ -42,36 +44,36 @@ def columns(terms: Sequence[str]) -> tuple[str, ...]:
 
 
 class TrainLog:
-    """Appends rows. Opened at step ``start``, it drops what an interrupted part logged beyond it."""
+    """Appends rows. Opened at step ``start``, it drops what an interrupted part logged beyond it.
+
+    Opening and adding raise StoreError where the CSV file cannot be written.
+    """
 
     def __init__(
         self, csv_file: Path, tensorboard: Path, start: int, terms: Sequence[str], wandb: str | None = None
     ) -> None:
         self._columns = columns(terms)
+        self._file = csv_file
         self._wandb = None if wandb is None else _open_wandb(wandb, csv_file.parent)
         kept = _rows_up_to(csv_file, start, len(self._columns))
         temporary = csv_file.with_name(f".{csv_file.name}.tmp")
-        with temporary.open("w", newline="", encoding="utf-8") as handle:
-            writer = csv.writer(handle, lineterminator="\n")
-            writer.writerow(self._columns)
-            writer.writerows(kept)
-        temporary.replace(csv_file)
-        self._handle = csv_file.open("a", newline="", encoding="utf-8")
+        with writing(csv_file):
+            with temporary.open("w", newline="", encoding="utf-8") as handle:
+                writer = csv.writer(handle, lineterminator="\n")
+                writer.writerow(self._columns)
+                writer.writerows(kept)
+            temporary.replace(csv_file)
+            self._handle = csv_file.open("a", newline="", encoding="utf-8")
         self._writer = csv.writer(self._handle, lineterminator="\n")
-        self._board: Any = None
-        if find_spec("tensorboard") is not None:
-            from torch.utils.tensorboard import SummaryWriter
-
-            self._board = SummaryWriter(str(tensorboard), purge_step=start + 1)
+        self._board = Board(tensorboard, start)
 
     def add(self, row: Row) -> None:
         """Log a step."""
         # repr of a float reads back as the same float: the curve of a resumed run can be compared bit for bit.
-        self._writer.writerow([repr(value) for value in row.values()])
-        self._handle.flush()
-        if self._board is not None:
-            for name, value in self._named(row).items():
-                self._board.add_scalar(name, value, row.step)
+        with writing(self._file):
+            self._writer.writerow([repr(value) for value in row.values()])
+            self._handle.flush()
+        self._board.scalars(self._named(row), row.step)
         if self._wandb is not None:
             self._wandb.log(self._named(row), step=row.step)
 
@@ -87,16 +89,13 @@ class TrainLog:
     def scores(self, step: int, losses: Mapping[int, Mapping[str, float]]) -> None:
         """Log the losses on held-out tiles, by time."""
         named = {f"held out/t = {t}": sum(terms.values()) for t, terms in losses.items()}
-        if self._board is not None:
-            for name, value in named.items():
-                self._board.add_scalar(name, value, step)
+        self._board.scalars(named, step)
         if self._wandb is not None:
             self._wandb.log(named, step=step)
 
     def picture(self, step: int, picture: Any) -> None:
         """Show a picture, uint8 ``(h, w)`` or ``(h, w, 3)``."""
-        if self._board is not None:
-            self._board.add_image("sample", picture, step, dataformats="HW" if picture.ndim == 2 else "HWC")
+        self._board.picture(picture, step)
 
     def __enter__(self) -> TrainLog:
         return self
@@ -104,27 +103,34 @@ class TrainLog:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._handle.close()
-        if self._board is not None:
-            self._board.close()
+        # Rows are flushed as they come; one that could not be written has its error, and would give it again.
+        with suppress(OSError):
+            self._handle.close()
+        self._board.close()
         if self._wandb is not None:
             self._wandb.finish()
 
 
-def _open_wandb(project: str, run: Path) -> Any:
-    """A Weights & Biases run, named as the run's folder; resumed where it was begun before in that folder."""
+def find_wandb() -> Any:
+    """The module of Weights & Biases; InputError where it is not installed."""
     try:
-        wandb: Any = import_module("wandb")
+        return import_module("wandb")
     except ImportError:
         raise InputError(
             "Weights & Biases is not installed",
             expected="wandb",
             remedy="pip install wandb, or leave --wandb out",
         ) from None
+
+
+def _open_wandb(project: str, run: Path) -> Any:
+    """A Weights & Biases run, named as the run's folder; resumed where it was begun before in that folder."""
+    wandb = find_wandb()
     # Folders of one name in other places are other runs: the name cannot be the id.
     kept = run / "wandb-id"
     if not kept.is_file():
-        kept.write_text(uuid4().hex, encoding="utf-8")
+        with writing(kept):
+            kept.write_text(uuid4().hex, encoding="utf-8")
     known = kept.read_text(encoding="utf-8").strip()
     return wandb.init(project=project, name=run.name, dir=str(run), id=known, resume="allow")
 

@@ -22,10 +22,10 @@ from teramind_model.diffusion.objective import Block
 from teramind_model.network.dropout import set_dropout_keys
 from teramind_model.train import pictures, validation
 from teramind_model.train.devices import agreed, any_process, launch, mean_of_processes
-from teramind_model.train.log import Row, TrainLog
+from teramind_model.train.log import Row, TrainLog, find_wandb
 from teramind_model.train.options import learning_rate
 from teramind_model.train.run_directory import RunDirectory
-from teramind_model.train.state import State, Training, begin, save
+from teramind_model.train.state import State, Training, begin, build, save
 
 __all__ = ["DivergedError", "TrainResult", "Training", "train"]
 
@@ -74,21 +74,26 @@ def train(training: Training, run: RunDirectory, saved: Mapping[str, Any]) -> Tr
 
     Raises:
         DivergedError: where loss or gradient are not finite; the batch is saved beside the log.
-        InputError: where the device is not there, or another process trains in the run.
+        InputError: where the device, compiler or Weights & Biases asked for is not there, the network cannot be
+            built or started so, or another process trains in the run.
+        StoreError: where something of the run cannot be written.
     """
     options = training.options
     newest = run.newest()
     if newest is not None and newest[0] >= options.steps:
         return TrainResult(newest[0], newest[1], up_to_date=True)
-    # Before any process is started: a batch that cannot be shared out is one error, not one a process.
+    # Before any process is started, one error and not one a process; and before the run's folder is made.
     batch_parts(options.batch, options.accumulate, 0, options.devices * options.nodes)
+    if options.wandb is not None:
+        find_wandb()
+    model = build(training, resumed=newest is not None)
     fabric = launch(options, training.info.network)
     parts = batch_parts(options.batch, options.accumulate, fabric.global_rank, fabric.world_size)
     first = fabric.global_rank == 0
     with ExitStack() as stack:
         stack.enter_context(run.opened(saved) if first else nullcontext())
         caught = stack.enter_context(_signals())
-        state = begin(training, fabric.device, agreed(fabric, run))
+        state = begin(training, model, fabric.device, agreed(fabric, run))
         log = None
         if first:
             terms = training.method.terms
@@ -192,15 +197,21 @@ def _check_finite(run: _Run, parts: Sequence[Block], total: float, grad_norm: fl
         # The scaler leaves out a step whose gradient is not finite, and lowers its scale.
         run.skipped = 0 if math.isfinite(grad_norm) else run.skipped + 1
         return
-    folder, step = run.directory.path, run.state.step
+    step, newest = run.state.step, run.directory.newest()
     rank = f"-process-{run.fabric.global_rank}" if run.fabric.world_size > 1 else ""
-    file = folder / f"diverged-step-{step + 1:07d}{rank}.pt"
+    file = run.directory.path / f"diverged-step-{step + 1:07d}{rank}.pt"
     torch.save([part._asdict() for part in parts], file)
+    # A run does not go on with another rate: a new one does, from the weights of this one where it kept any.
+    again = (
+        "There is no checkpoint yet: give the same options with another --out and a lower --lr"
+        if newest is None
+        else f"Train on in another --out with --init {newest[1]} and a lower --lr"
+    )
     raise DivergedError(
         "training diverged",
         where=f"step {step + 1}",
         found=f"loss {total}, gradient norm {grad_norm}",
-        remedy=f"Lower --lr; the batch is in {file}, the last good checkpoint in {folder}",
+        remedy=f"{again}; the batch is in {file}",
     )
 
 

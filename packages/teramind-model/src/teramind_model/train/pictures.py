@@ -16,6 +16,7 @@ from teramind_model.data.keys import Purpose, generator
 from teramind_model.diffusion.ddim import to_uint8
 from teramind_model.methods.canvas import denoise_canvas
 from teramind_model.methods.protocol import Method, NetworkShape
+from teramind_model.train.run_directory import writing
 
 __all__ = ["PictureTile", "choose_tile", "draw"]
 
@@ -60,8 +61,9 @@ def draw(method: Method, shape: NetworkShape, model: nn.Module, tile: PictureTil
 
 
 def save(picture: NDArray[np.uint8], file: Path) -> None:
-    """Write a PNG."""
+    """Write a PNG; StoreError where that fails."""
     from PIL import Image
 
-    file.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(picture).save(file)
+    with writing(file):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture).save(file)

@@ -15,7 +15,21 @@ from typing import Any
 from teramind_data.errors import InputError, OutputExistsError, StoreError
 from teramind_model.checkpoint import CONFIG, checkpoint_name, run_checkpoints
 
-__all__ = ["RunDirectory"]
+__all__ = ["RunDirectory", "writing"]
+
+
+@contextmanager
+def writing(file: Path) -> Iterator[None]:
+    """What the file system refuses inside becomes a StoreError that names ``file``."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(
+            "run cannot be written",
+            where=file,
+            found=error.strerror or error,
+            remedy="Free space or check permissions, or choose another --out",
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -65,18 +79,11 @@ class RunDirectory:
 
         Raises:
             InputError: where another process trains here now.
-            StoreError: where the folder cannot be made.
+            StoreError: where the folder or its configuration cannot be written.
         """
-        try:
+        with writing(self.path):
             (self.path / "checkpoints").mkdir(parents=True, exist_ok=True)
             lock = (self.path / ".lock").open("w")
-        except OSError as error:
-            raise StoreError(
-                "run cannot be written",
-                where=self.path,
-                found=error.strerror,
-                remedy="Choose another --out, or check permissions",
-            ) from None
         with lock as handle:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -86,7 +93,8 @@ class RunDirectory:
                     where=self.path,
                     remedy="Wait for it, or choose another --out",
                 ) from None
-            _write_json(self.path / CONFIG, config)
+            with writing(self.path / CONFIG):
+                _write_json(self.path / CONFIG, config)
             for entry in (self.path / "checkpoints").glob(".step-*"):
                 shutil.rmtree(entry, ignore_errors=True)  # what a killed part of this run was writing
             yield

@@ -27,7 +27,7 @@ from teramind_model.train.ema import Ema
 from teramind_model.train.options import HOW_KEYS, TrainOptions
 from teramind_model.train.run_directory import RunDirectory
 
-__all__ = ["State", "Training", "begin", "save"]
+__all__ = ["State", "Training", "begin", "build", "save"]
 
 
 @dataclass(frozen=True)
@@ -60,16 +60,34 @@ class State:
     scaler: dict[str, Any] = field(default_factory=dict)
 
 
-def begin(training: Training, device: torch.device, newest: tuple[int, Path] | None) -> State:
-    """The state to begin with: a checkpoint of this run, else the weights of ``init``, else fresh ones."""
-    options = training.options
+def build(training: Training, *, resumed: bool) -> nn.Module:
+    """The network with the weights of ``init``, else fresh ones; resumed, any, for a checkpoint's take their place.
+
+    Raises:
+        InputError: where the network cannot start so, ``init`` does not fit it, or it has no blocks to recompute.
+    """
+    options, init = training.options, training.init
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(torch_seed(Purpose.WEIGHTS, options.seed))
-        model = training.method.build(training.info.network, options.start)
-    if options.recompute:
-        recompute_blocks(model)
-    if newest is None and training.init is not None:
-        load_weights(model, training.init.weights(), training.init.path)
+        # Not every network can start otherwise than at random, and what is loaded over it does not ask for it.
+        start = "random" if resumed or init is not None else options.start
+        model = training.method.build(training.info.network, start)
+    if options.recompute and not recompute_blocks(model):
+        raise InputError(
+            "the method's network has no blocks that can be recomputed",
+            where=training.info.method,
+            remedy="Leave --recompute out",
+        )
+    if init is not None and not resumed:
+        load_weights(model, init.weights(), init.path)
+    return model
+
+
+def begin(
+    training: Training, model: nn.Module, device: torch.device, newest: tuple[int, Path] | None
+) -> State:
+    """The state to begin with: a checkpoint of this run, else ``model`` as :func:`build` made it."""
+    options = training.options
     trainer = None if newest is None else _trainer_state(newest[1])
     if trainer is not None:
         load_weights(model, trainer["weights"], newest[1] if newest else None)

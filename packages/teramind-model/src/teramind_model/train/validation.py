@@ -16,6 +16,7 @@ from teramind_model.data.crops import CropSource
 from teramind_model.data.keys import Purpose, generator
 from teramind_model.diffusion.objective import Block
 from teramind_model.methods.protocol import Method
+from teramind_model.train.run_directory import writing
 
 __all__ = ["TIMES", "Validation", "append_scores", "choose"]
 
@@ -71,7 +72,7 @@ def summary(step: int, losses: dict[int, dict[str, float]]) -> dict[str, Any]:
 
 def append_scores(file: Path, step: int, terms: Sequence[str], losses: dict[int, dict[str, float]]) -> None:
     """Add a row a time to a CSV ``step, t, <terms>``; rows of this and later steps, from a run that was stopped before
-    its checkpoint was written, give way."""
+    its checkpoint was written, give way. StoreError where it cannot be written."""
     header = ["step", "t", *terms]
     rows: list[list[str]] = []
     if file.is_file():
@@ -81,6 +82,7 @@ def append_scores(file: Path, step: int, terms: Sequence[str], losses: dict[int,
             ]
     rows += [[str(step), str(t), *(repr(losses[t][term]) for term in terms)] for t in losses]
     temporary = file.with_name(f".{file.name}.tmp")
-    with temporary.open("w", newline="", encoding="utf-8") as handle:
-        csv.writer(handle, lineterminator="\n").writerows([header, *rows])
-    temporary.replace(file)
+    with writing(file):
+        with temporary.open("w", newline="", encoding="utf-8") as handle:
+            csv.writer(handle, lineterminator="\n").writerows([header, *rows])
+        temporary.replace(file)
