@@ -124,6 +124,22 @@ def test_what_is_no_edit_is_refused(edit: str) -> None:
         parse_edit(edit)
 
 
+def test_how_to_subtract_is_said() -> None:
+    with pytest.raises(InputError, match=r"edit cannot be read.*GENE\+-1 \(subtract\).*found 'Th-1'"):
+        parse_edit("Th-1")
+
+
+def test_changed_bins_are_those_with_other_counts(atlas: Brain) -> None:
+    found = find_edits(["Th*0", "Cldn5+-1"], "right", Panel(GENES), atlas)
+    counts = EditedCounts(MeasuredCounts(atlas, CHANNELS), found, atlas.canvas, 2)
+    now = atlas.read("expression", 1)
+    held = (now[ATLAS_GENES.index("Th")] > 0) | (now[ATLAS_GENES.index("Cldn5")] > 0)
+    expected = np.zeros((10, 12), bool)  # AROUND, in bins
+    expected[2:8, 1:10] = held & right_half(atlas)[1]
+    np.testing.assert_array_equal(counts.changed(1, AROUND), expected)
+    assert expected.any()
+
+
 def test_spaces_and_minus_signs() -> None:
     assert parse_edit(" Th * 0.5 ") == parse_edit("Th*0.5")
     assert parse_edit("Th+-2").operand == -2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from teramind_data.store import Brain, open_brain
 from teramind_data.workers import WorkerError
 from teramind_model.checkpoint import ModelInfo, save_checkpoint
 from teramind_model.cli import app
+from teramind_model.commands.simulating import _lines
 from teramind_model.diffusion.noise import start_noise
 from teramind_model.diffusion.schedule import alpha_bar, ddim_timesteps
 from teramind_model.generate import GenerateConfig, RunOptions, Source, generate
@@ -23,6 +25,7 @@ from teramind_model.generate.budget import unit_memory
 from teramind_model.generate.job import work_of
 from teramind_model.generate.setting import prepare
 from teramind_model.network import NetworkConfig
+from teramind_model.simulation import atlas as made_up
 from teramind_model.simulation import lives, run
 from teramind_model.simulation.atlas import TISSUE, parse_canvas, sparse_atlas
 from teramind_model.simulation.check import Expected, check_once, check_pixels, file_marks
@@ -237,7 +240,45 @@ def test_what_cannot_be_simulated(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [(("--memory", "1MiB"), "Pass --memory"), (("--restarts", 2), "0 .. 1"), (("--sections", "0:9"), "0:2")],
+)
+def test_no_atlas_is_made_for_what_is_refused(
+    option: tuple[object, ...],
+    said: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(made_up, "sparse_atlas", lambda *given: pytest.fail("made"))
+    asked = ("--simulate", "--canvas", "2x256x256", "--steps", 2, "--out", "kept", *option)
+    code, _, err = command(capsys, *asked)
+    assert (code, said in err) == (2, True), err
+    assert list(tmp_path.iterdir()) == [], "nor the folder, which would be in the way of another try"
+
+
+def test_quarters_in_which_no_shard_was_made_have_no_peak() -> None:
+    samples = (
+        lives.Sample(0, 3 << 20, False),
+        lives.Sample(1, 5 << 20, False),
+        lives.Sample(2, 7 << 20, True),
+    )
+    counts = SimpleNamespace(decoded=1)
+    plan = SimpleNamespace(
+        units=1, strips=1, strip_tiles=1, tiles=1, tiles_made=1, steps=2, counts=counts, bytes_out=1
+    )
+    outcome = run.Outcome(plan, 2, 2, 2, 1, (lives.Life(False, 1.0, samples),), 1.0, 1.0, counts)  # type: ignore[arg-type]
+    told = dict(_lines(outcome, "{} B".format))
+    assert told["memory"] == (
+        "peak 3145728 B, –, 5242880 B, – in the quarters of the shards, 7340032 B while closing"
+    )
+
+
 def test_canvases() -> None:
     assert parse_canvas("2x73216x105984") == (2, 73216, 105984)
     with pytest.raises(InputError, match="canvas cannot be read"):
         parse_canvas("0x256x256")
+    with pytest.raises(InputError, match=r"canvas does not fit the bins .*multiples of 16, found 1x100x100"):
+        parse_canvas("1x100x100")

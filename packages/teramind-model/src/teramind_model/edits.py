@@ -38,7 +38,8 @@ __all__ = [
 Operation = Literal["scale", "set", "add", "copy", "swap"]
 
 _SHAPES = (
-    "GENE*2.5 (scale), GENE=3 (set), GENE+1 (add), GENE=OTHER (take another's counts) or GENE<>OTHER (swap)"
+    "GENE*2.5 (scale), GENE=3 (set), GENE+1 (add), GENE+-1 (subtract), GENE=OTHER (take another's counts) "
+    "or GENE<>OTHER (swap)"
 )
 
 
@@ -294,18 +295,33 @@ class EditedCounts:
 
     def window_counts(self, window: Window, box: Box) -> NDArray[Any]:
         """See :class:`teramind_model.controls.CountsSource`."""
-        counts = np.asarray(self.inner.window_counts(window, box)).astype(np.float32)
+        counts = self._unedited(window, box)
+        self._edit(counts, window, box)
+        return counts
+
+    def changed(self, section: int, box: Box) -> NDArray[np.bool_]:
+        """Which bins of a section have other counts than before the edits: ``(h / 16, w / 16)`` of a 16-aligned box."""
+        window = Window(0, (section,), (section,))
+        before = self._unedited(window, box)
+        after = before.copy()
+        self._edit(after, window, box)
+        return np.asarray((before != after).any(axis=(0, 1)))
+
+    def _unedited(self, window: Window, box: Box) -> NDArray[np.float32]:
+        return np.asarray(self.inner.window_counts(window, box)).astype(np.float32)
+
+    def _edit(self, counts: NDArray[np.float32], window: Window, box: Box) -> None:
+        """Make the edits in ``counts (S, n, h / 16, w / 16)`` of a window's box."""
         bins = box.coarsen(BIN_PX)
         inside = bins.intersect(Box.from_shape((self.canvas[0] // BIN_PX, self.canvas[1] // BIN_PX)))
         if inside is None:
-            return counts
+            return
         into = inside.shift(-bins.y0, -bins.x0).slices
         for slot, z in enumerate(window.gene):
             if 0 <= z < self.sections:
                 where = self.edits.place.bins(z, inside)
                 for change in self.edits.changes:
                     change.make(counts[(slot, slice(None), *into)], where)  # a view
-        return counts
 
     def provenance(self) -> dict[str, Any]:
         """See :class:`teramind_model.controls.CountsSource`."""

@@ -112,5 +112,9 @@ def command(
             overwrite=overwrite,
         ),
     )
-    perturb(PerturbConfig(edited, out, nuclei))
-    print(f"{out / 'perturb.png'}: the place where most changed; numbers in {out / 'summary.json'}")
+    summary = perturb(PerturbConfig(edited, out, nuclei))
+    numbers = f"numbers in {out / 'summary.json'}"
+    if summary["most_changed"] is None:
+        print(f"no picture, as no pixel changed; {numbers}")
+    else:
+        print(f"{out / 'perturb.png'}: the place where most changed; {numbers}")

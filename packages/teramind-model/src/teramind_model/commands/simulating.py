@@ -53,8 +53,7 @@ def simulate_plan(config: GenerateConfig, asked: Simulated, as_json: bool, size:
         )
     if config.atlas and asked.canvas is not None:
         raise InputError("--canvas and --atlas exclude each other", remedy="Give one of them")
-    with _folder(asked.out) as folder:
-        outcome = _simulate(config, asked, Path(folder))
+    outcome = _simulate_own(config, asked) if config.atlas else _simulate_made_up(config, asked)
     if as_json:
         typer.echo(json.dumps(_plain(outcome), indent=1))
         return
@@ -72,24 +71,44 @@ def _folder(out: str | None) -> AbstractContextManager[str]:
     return nullcontext(out)
 
 
-def _simulate(config: GenerateConfig, asked: Simulated, folder: Path) -> Outcome:
-    from teramind_data.console import note
+def _simulate_own(config: GenerateConfig, asked: Simulated) -> Outcome:
     from teramind_model.generate.source import load_source
-    from teramind_model.simulation.atlas import PAPER_CANVAS, paper_source, parse_canvas, sparse_atlas
     from teramind_model.simulation.null import null_source
     from teramind_model.simulation.run import simulate
 
-    if config.atlas:
-        planned = load_source(config.checkpoint)
-        null, atlas = null_source(planned), config.atlas
-    else:
-        canvas = PAPER_CANVAS if asked.canvas is None else parse_canvas(asked.canvas)
+    planned = load_source(config.checkpoint)
+    null = null_source(planned)
+    with _folder(asked.out) as folder:
+        return simulate(_into(folder, config), planned, null, restarts=asked.restarts)
+
+
+def _simulate_made_up(config: GenerateConfig, asked: Simulated) -> Outcome:
+    from teramind_data.console import note
+    from teramind_model.simulation.atlas import (
+        PAPER_CANVAS,
+        paper_source,
+        parse_canvas,
+        sparse_atlas,
+        sparse_spec,
+    )
+    from teramind_model.simulation.null import null_source
+    from teramind_model.simulation.run import check_unmade, simulate
+
+    canvas = PAPER_CANVAS if asked.canvas is None else parse_canvas(asked.canvas)
+    planned = paper_source()
+    # The atlas takes long to make: nothing of it where what is asked for is refused.
+    check_unmade(config, planned, sparse_spec(canvas), asked.restarts)
+    with _folder(asked.out) as folder:
         note("making an atlas: {} sections of {:,} x {:,} px".format(*canvas))
-        made = sparse_atlas(str(folder / "atlas.zarr"), canvas)
-        planned = paper_source()
-        null, atlas = null_source(planned, made.panel), made.url
-    config = replace(config, atlas=atlas, out=str(folder / "generated.zarr"))
-    return simulate(config, planned, null, restarts=asked.restarts)
+        made = sparse_atlas(str(Path(folder, "atlas.zarr")), canvas)
+        null = null_source(planned, made.panel)
+        return simulate(
+            _into(folder, replace(config, atlas=made.url)), planned, null, restarts=asked.restarts
+        )
+
+
+def _into(folder: str, config: GenerateConfig) -> GenerateConfig:
+    return replace(config, out=str(Path(folder, "generated.zarr")))
 
 
 def _plain(outcome: Outcome) -> dict[str, Any]:
@@ -106,8 +125,8 @@ def _plain(outcome: Outcome) -> dict[str, Any]:
 
 def _lines(outcome: Outcome, size: Size) -> list[tuple[str, str]]:
     plan, shards = outcome.plan, outcome.shards
-    peaks = ", ".join(size(peak) for peak in outcome.quarters)
-    memory = f"peak {peaks} in the quarters of the shards, {size(outcome.closing)} while closing"
+    *peaks, closing = (size(peak) if peak else "–" for peak in (*outcome.quarters, outcome.closing))
+    memory = f"peak {', '.join(peaks)} in the quarters of the shards, {closing} while closing"
     left = outcome.last
     return [
         (

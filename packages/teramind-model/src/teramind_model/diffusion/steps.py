@@ -149,6 +149,8 @@ def sampler_steps(sampler: str, steps: int) -> tuple[Step, ...]:
     """A sampler's steps by its name; InputError on an unknown one, or a number of steps that it has not."""
     if sampler not in _SAMPLERS:
         raise InputError("unknown sampler", expected=" or ".join(_SAMPLERS), found=sampler)
+    if steps < 1:
+        raise InputError("steps must be at least 1", expected=">= 1", found=steps)
     return _SAMPLERS[sampler](steps)
 
 

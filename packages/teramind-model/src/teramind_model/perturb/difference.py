@@ -65,7 +65,7 @@ class BusyBox:
 
 @dataclass
 class Compared:
-    """What differs: sums by place (``edited``, ``elsewhere``) and stain, and where most does."""
+    """What differs: sums by place (``edited``, ``elsewhere``) and stain, and where most does, None where nothing."""
 
     sums: dict[str, dict[str, Sums]]
     busiest: BusyBox | None = None
@@ -156,7 +156,7 @@ class _Summing:
         """Remember the box in which most changed, the first of equals."""
         for tile in tiles(box, _SHOWN_PX):
             total = int(change[tile.shift(-box.y0, -box.x0).slices].sum())
-            if self.found.busiest is None or total > self.found.busiest.change:
+            if total > (0 if self.found.busiest is None else self.found.busiest.change):
                 self.found.busiest = BusyBox(section, tile, total)
 
 

@@ -16,6 +16,7 @@ from teramind_model.experiments.tables import write_text
 from teramind_model.generate.config import GenerateConfig
 from teramind_model.generate.run import generate
 from teramind_model.generate.source import Source, load_source, pick_device
+from teramind_model.perturb.changed import count_changed
 from teramind_model.perturb.difference import Compared, compare
 from teramind_model.perturb.nuclei import can_count, count_nuclei
 from teramind_model.perturb.picture import perturb_picture
@@ -28,6 +29,9 @@ _CAVEAT = (
     "What this network would draw from other counts. It has learnt which morphology goes with which genes, not what "
     "causes what, and edited counts may be unlike any that it has seen."
 )
+
+
+_COUNTED = "all that was generated"
 
 
 def _to_stderr(line: str) -> None:
@@ -58,7 +62,8 @@ class PerturbConfig:
 def perturb(config: PerturbConfig, source: Source | None = None, *, say: Say = _to_stderr) -> dict[str, Any]:
     """Make ``baseline.zarr``, ``edited.zarr`` (with ``images/difference``), ``summary.json`` and ``perturb.png``.
 
-    Stopped anywhere, the same call goes on there. The summary is returned.
+    Stopped anywhere, the same call goes on there. The summary is returned. Where no pixel differs there is no picture,
+    no nuclei are counted, and ``most_changed`` is None.
 
     Args:
         config: the experiment.
@@ -66,11 +71,14 @@ def perturb(config: PerturbConfig, source: Source | None = None, *, say: Say = _
         say: takes the lines for the person at the keyboard.
 
     Raises:
-        InputError, MissingInputError, PanelError, OutputExistsError: as :func:`teramind_model.generate.run.generate`.
+        InputError, MissingInputError, PanelError, OutputExistsError: as :func:`teramind_model.generate.run.generate`;
+            InputError also where nothing that is generated sees the edited place.
     """
     wanted = config.edited
     folder = config.folder
     source = load_source(wanted.checkpoint, pick_device(wanted.run.device)) if source is None else source
+    bins = count_changed(wanted, source)
+    say(_foreseen(bins))
     edited = generate(replace(wanted, out=str(folder / "edited.zarr")), source, say=say)
     plain = replace(wanted, edits=(), edit_region=None, out=str(folder / "baseline.zarr"))
     baseline = generate(plain, source, say=say)
@@ -79,40 +87,52 @@ def perturb(config: PerturbConfig, source: Source | None = None, *, say: Say = _
     place = find_place(wanted.edit_region, open_brain(wanted.atlas))
     found = compare(baseline, edited, place, request["sections"][0], attrs)
     title = "; ".join(request["edits"]) + (f" in {wanted.edit_region}" if wanted.edit_region else "")
-    if found.busiest is not None:
-        write_text(
-            folder / "perturb.png", perturb_picture(baseline, open_brain(edited.url), found.busiest, title)
-        )
-    summary = _summary(config, found, edited, title)
+    picture = folder / "perturb.png"
+    if found.busiest is None:
+        picture.unlink(missing_ok=True)  # of another edit
+    else:
+        write_text(picture, perturb_picture(baseline, open_brain(edited.url), found.busiest, title))
+    summary = _summary(config, found, edited, title, bins)
     write_text(folder / "summary.json", json.dumps(summary, indent=1, allow_nan=False) + "\n")
     for line in lines(summary):
         say(line)
     return summary
 
 
-def _summary(config: PerturbConfig, found: Compared, edited: Brain, title: str) -> dict[str, Any]:
+def _foreseen(bins: int) -> str:
+    if bins:
+        return f"the edits change the counts of {bins:,} bins that the network sees"
+    return "the edits change no count that the network sees: both brains will be the same"
+
+
+def _summary(config: PerturbConfig, found: Compared, edited: Brain, title: str, bins: int) -> dict[str, Any]:
     request = edited.provenance["request"]
     summary: dict[str, Any] = {
         "title": title,
         "what_it_is": _CAVEAT,
         "edits": request["edits"],
         "edited": request["edited"],
+        "bins_changed": bins,
         "intensity": found.summary(),
         "nuclei": None,
+        "most_changed": None,
     }
-    if found.busiest is not None:
-        b = found.busiest
-        summary["most_changed"] = {"section": b.section, "box": [b.box.y0, b.box.y1, b.box.x0, b.box.x1]}
+    if found.busiest is None:
+        return summary
+    name, box = edited.sections[found.busiest.section].name, found.busiest.box
+    summary["most_changed"] = {"section": name, "box": [box.y0, box.y1, box.x0, box.x1]}
     if config.nuclei and can_count():
         folder = config.folder
-        summary["nuclei"] = count_nuclei(
-            folder, config.edited.atlas, str(folder / "baseline.zarr"), str(folder / "edited.zarr")
-        )
+        stores = (str(folder / "baseline.zarr"), str(folder / "edited.zarr"))
+        # The report knows nothing of the edited place.
+        summary["nuclei"] = {"of": _COUNTED, **count_nuclei(folder, config.edited.atlas, *stores)}
     return summary
 
 
 def lines(summary: dict[str, Any]) -> list[str]:
     """The summary as lines to read."""
+    if summary["most_changed"] is None:
+        return [_nothing_changed(summary["bins_changed"])]
     out = []
     for where, stains in summary["intensity"].items():
         for stain, one in stains.items():
@@ -127,4 +147,12 @@ def lines(summary: dict[str, Any]) -> list[str]:
         return [*out, "nuclei: not counted"]
     before, after = nuclei["baseline"], nuclei["edited"]
     areas = [f"{one['area_um2']:.1f}" if one["area_um2"] is not None else "-" for one in (before, after)]
-    return [*out, f"nuclei: {before['nuclei']} -> {after['nuclei']}, mean area {areas[0]} -> {areas[1]} um2"]
+    counts = f"{before['nuclei']} -> {after['nuclei']}, mean area {areas[0]} -> {areas[1]} um2"
+    return [*out, f"nuclei, of {nuclei['of']}: {counts}"]
+
+
+def _nothing_changed(bins: int) -> str:
+    why = (
+        f"though they changed the counts of {bins:,} bins" if bins else "as they changed the counts of no bin"
+    )
+    return f"the edits changed no pixel, {why} that the network sees"

@@ -18,7 +18,7 @@ from teramind_model.methods.registry import DEFAULT_METHOD, find_method
 from teramind_model.network import NetworkConfig
 from teramind_model.presets import find_preset
 
-__all__ = ["PAPER_CANVAS", "TISSUE", "paper_source", "parse_canvas", "sparse_atlas"]
+__all__ = ["PAPER_CANVAS", "TISSUE", "paper_source", "parse_canvas", "sparse_atlas", "sparse_spec"]
 
 PAPER_CANVAS = (2, 73_216, 105_984)
 """Two sections of the paper's canvas, ``(z, y, x)``."""
@@ -32,7 +32,7 @@ _SPACING_UM = 200.0
 
 
 def parse_canvas(text: str) -> tuple[int, int, int]:
-    """``"2x73216x105984"``: sections, height and width."""
+    """``"2x73216x105984"``: sections, height and width; InputError also where edges are not whole bins."""
     match = re.fullmatch(r"\s*(\d+)\s*x\s*(\d+)\s*x\s*(\d+)\s*", text)
     if match is None or min(map(int, match.groups())) < 1:
         raise InputError(
@@ -40,7 +40,14 @@ def parse_canvas(text: str) -> tuple[int, int, int]:
             expected="SECTIONSxHEIGHTxWIDTH, for example 2x73216x105984",
             found=repr(text),
         )
-    return int(match[1]), int(match[2]), int(match[3])
+    canvas = int(match[1]), int(match[2]), int(match[3])
+    if canvas[1] % BIN_PX or canvas[2] % BIN_PX:
+        raise InputError(
+            "canvas does not fit the bins",
+            expected=f"edges that are multiples of {BIN_PX}",
+            found=text.strip(),
+        )
+    return canvas
 
 
 def paper_source() -> Source:
@@ -54,6 +61,14 @@ def paper_source() -> Source:
     return Source(method, network, model, panel, ("DAPI", "PolyT"), _PIXEL_UM, "preset main", "none")
 
 
+def sparse_spec(canvas: tuple[int, int, int], *, chunk: int = 256, shard: int | None = None) -> BrainSpec:
+    """What :func:`sparse_atlas` makes, before any of it is made; arguments as there."""
+    sections = tuple(Section(z, f"section_{z:03d}", z * _SPACING_UM) for z in range(canvas[0]))
+    return BrainSpec(
+        "expression", canvas[1:], _PIXEL_UM, sections, Panel(_GENES), (), chunk=chunk, shard=shard
+    )
+
+
 def sparse_atlas(
     path: str, canvas: tuple[int, int, int], *, chunk: int = 256, shard: int | None = None
 ) -> Brain:
@@ -65,10 +80,7 @@ def sparse_atlas(
         chunk: of the store, in px.
         shard: the same; by default the store's own choice.
     """
-    sections = tuple(Section(z, f"section_{z:03d}", z * _SPACING_UM) for z in range(canvas[0]))
-    spec = BrainSpec(
-        "expression", canvas[1:], _PIXEL_UM, sections, Panel(_GENES), (), chunk=chunk, shard=shard
-    )
+    spec = sparse_spec(canvas, chunk=chunk, shard=shard)
     writer = create_brain(path, spec)
     writer.add_labels("tissue")
     for name in ("tissue", "expression"):

@@ -7,15 +7,24 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from tempfile import TemporaryDirectory
 
 from teramind_data.console import note
 from teramind_data.errors import InputError, StoreError
 from teramind_data.geometry import Box, tiles
-from teramind_data.store import Brain, Location, open_brain, resume_brain, store_state
+from teramind_data.store import (
+    Brain,
+    BrainSpec,
+    Location,
+    create_brain,
+    open_brain,
+    resume_brain,
+    store_state,
+)
 from teramind_model.generate.budget import unit_memory
 from teramind_model.generate.config import GenerateConfig
 from teramind_model.generate.counting import Counts
-from teramind_model.generate.job import choose_width, layout_of, plan_job, work_of
+from teramind_model.generate.job import Job, choose_width, layout_of, plan_job, work_of
 from teramind_model.generate.plan import Plan, make_plan
 from teramind_model.generate.setting import Setting, prepare
 from teramind_model.generate.source import Source
@@ -24,7 +33,7 @@ from teramind_model.generate.units import Unit, units
 from teramind_model.simulation.check import Expected, Marks, check_once, check_pixels, file_marks
 from teramind_model.simulation.lives import Life, live, moments
 
-__all__ = ["Outcome", "fitted", "simulate"]
+__all__ = ["Outcome", "check_unmade", "fitted", "simulate"]
 
 Shards = list[tuple[int, Box]]
 
@@ -66,6 +75,20 @@ class Outcome:
         return max(seen, default=0)
 
 
+def check_unmade(config: GenerateConfig, planned: Source, spec: BrainSpec, restarts: int) -> None:
+    """Refuse what :func:`simulate` would, for an atlas that is still to be made; arguments as there.
+
+    Raises:
+        InputError: where the request does not fit the atlas, or the memory.
+    """
+    with TemporaryDirectory() as folder:
+        create_brain(f"{folder}/atlas.zarr", spec)  # its metadata says how large it is
+        atlas = open_brain(f"{folder}/atlas.zarr", incomplete=True)
+        job = plan_job(config, planned, atlas)
+        choose_width(config, planned, atlas, job)
+        _check_restarts(restarts, _whole(job, atlas))
+
+
 def fitted(config: GenerateConfig, planned: Source, null: Source) -> GenerateConfig:
     """The request for the null network, which gets the strips that the planned network has in the memory of ``config``.
 
@@ -103,13 +126,10 @@ def simulate(
     setting = prepare(config, "cpu", null)
     plan = make_plan(config, null, setting.atlas)
     strips, every = _strips(setting)
-    sections = range(setting.job.end - setting.job.first)
-    boxes = list(tiles(Box.from_shape(setting.atlas.canvas), setting.atlas.spec.shard_px))
-    whole = [(z, box) for z in sections for box in boxes]
+    whole = _whole(setting.job, setting.atlas)
     if sum(_work(strips, every, whole), Counts()) != plan.counts:
         raise StoreError("units are not those that were planned", where=config.atlas)
-    if not 0 <= restarts < len(whole):
-        raise InputError("restarts are not usable", expected=f"0 .. {len(whole) - 1}", found=restarts)
+    _check_restarts(restarts, whole)
     began, cpu = time.monotonic(), _cpu_of_children()
     lives, left, marks = _lives(config, null, whole, restarts, seed)
     seconds, cpu_seconds = time.monotonic() - began, _cpu_of_children() - cpu
@@ -120,6 +140,17 @@ def simulate(
     stored, compared = check_pixels(brain, Expected(setting), seed)
     size = Location(config.out).size("")
     return Outcome(plan, len(whole), stored, compared, size, tuple(lives), seconds, cpu_seconds, last)
+
+
+def _whole(job: Job, atlas: Brain) -> Shards:
+    """All shards of the store."""
+    boxes = list(tiles(Box.from_shape(atlas.canvas), atlas.spec.shard_px))
+    return [(z, box) for z in range(job.end - job.first) for box in boxes]
+
+
+def _check_restarts(restarts: int, whole: Shards) -> None:
+    if not 0 <= restarts < len(whole):
+        raise InputError("restarts are not usable", expected=f"0 .. {len(whole) - 1}", found=restarts)
 
 
 def _strips(setting: Setting) -> tuple[Strips, tuple[Unit, ...]]:
