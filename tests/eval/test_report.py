@@ -28,6 +28,7 @@ from teramind_eval.config import parse_controls, parse_generated, report_config
 from teramind_eval.gallery.build import GALLERY
 from teramind_eval.report.build import write_report
 from teramind_eval.report.output import REPORT, Kind, fingerprint, name_of, state_of
+from teramind_eval.report.provenance import sampling
 from tests.eval.conftest import Stores
 from tests.eval.drawn import (
     CANVAS,
@@ -594,6 +595,12 @@ def test_stores_given_for_what_they_are_not_are_warned_about(stores: Stores, tmp
     shuffled = write_generated(tmp_path / "S.zarr", _images(), provenance=made)
     (found,) = warn_about(real.brain, (open_store(str(shuffled), "ours", "generated"),))
     assert "ours is a control (shuffled genes) and no run" in found
+    assert sampling({"steps": 3, "seed": 0, **made}) == "Generated with 3 steps, seed 0, from shuffled genes."
+    made = {"request": {"edits": ["Th*0"], "edited": {"everywhere": True}, "control": {"kind": "none"}}}
+    edited = write_generated(tmp_path / "E.zarr", _images(), provenance=made)
+    (found,) = warn_about(real.brain, (open_store(str(edited), "ours", "generated"),))
+    assert "ours was generated from edited genes (Th*0)" in found
+    assert sampling({"steps": 3, "seed": 0, **made}).endswith(", from edited genes (Th*0).")
     assert warn_about(real.brain, (run, open_store(str(shuffled), "shuffled", "control"))) == []
 
 

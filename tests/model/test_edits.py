@@ -9,6 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from teramind_data.cli import app as data_app
+from teramind_data.console import run_cli
 from teramind_data.errors import InputError, MissingInputError, OutputExistsError, PanelError
 from teramind_data.geometry import BIN_PX, Box, Window
 from teramind_data.panel import Panel
@@ -178,7 +180,9 @@ def test_errors_name_what_there_is(atlas: Brain, tmp_path: Path) -> None:
         GenerateConfig("a", "c", "o", edit_region="left")
 
 
-def test_a_brain_made_from_edited_genes_says_so(atlas: Brain, tmp_path: Path) -> None:
+def test_a_brain_made_from_edited_genes_says_so(
+    atlas: Brain, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     source = tiny_source()
 
     def make(name: str, *edits: str, region: str | None = None) -> Brain:
@@ -195,6 +199,13 @@ def test_a_brain_made_from_edited_genes_says_so(atlas: Brain, tmp_path: Path) ->
     assert changed.provenance["request"]["edits"] == ["Th*0", "Cldn5+2"]
     assert changed.provenance["request"]["edited"] == {"label": 2, "name": "right"}
     assert changed.provenance["control"]["edits"] == ["Th*0", "Cldn5+2"]
+    told = {}
+    for brain in (plain, changed):
+        with pytest.raises(SystemExit):
+            run_cli(data_app, ["info", brain.url])
+        told[brain.url] = capsys.readouterr().out
+    assert "sampled     ddim, 2 steps, seed 0" in told[plain.url] and "EDITED" not in told[plain.url]
+    assert "EDITED      Th*0, Cldn5+2 in right" in told[changed.url]
     difference = plain.morphology[:] != changed.morphology[:]
     # Random weights: most pixels are black or white whatever the genes.
     assert difference[..., 96:].mean() > 0.02

@@ -417,12 +417,19 @@ def test_flags_win_over_the_file_and_the_file_over_the_preset() -> None:
     assert (resolved.config.lr, resolved.config.batch, resolved.config.channels) == (0.1, 2, 8)
     assert resolved.given == {"lr", "batch", "atlas", "preset"}
     assert resolve({}, {"atlas": ["A"], "preset": "phantom", "init": "x"}).config.lr == 3e-4
+    one = resolve({"atlas": "A", "stains": "DAPI", "preset": "phantom"}, {}).config
+    assert (one.atlas, one.stains) == (("A",), ("DAPI",))
 
 
 @pytest.mark.parametrize(
     ("file", "message"),
     [
-        ({"learning_rate": 1}, r"bad training option: learning_rate \(expected Extra inputs"),
+        ({"learning_rate": 1}, r"unknown training option: learning_rate \(expected an option of"),
+        ({"stain": ["DAPI"]}, r"unknown training option: stain \(expected stains, found \['DAPI'\]"),
+        (
+            {"method_options": {"channels": 4}},
+            r"not one method's own: method_options: channels.*Give --channels",
+        ),
         ({"lr": -1}, r"bad training option: lr \(expected .*greater than 0, found -1"),
         ({"steps": "many"}, "bad training option: steps"),
         ({"batch": 8, "accumulate": 3}, r"batch \(8\) is not a multiple of accumulate \(3\)"),

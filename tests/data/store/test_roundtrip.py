@@ -20,6 +20,7 @@ from teramind_data.store import (
     Brain,
     BrainSpec,
     ImageSpec,
+    Location,
     Section,
     append_image,
     create_brain,
@@ -285,3 +286,12 @@ def test_an_image_is_added_to_a_complete_store(own_brain: Brain) -> None:
         "channels": ["prev_cur", "cur_next", "window"],
     }
     np.testing.assert_array_equal(again.read("attention_GLUT", 2), maps[:, 2])
+
+
+@pytest.mark.parametrize("name", ["s3:/bucket/a.zarr", "gs:/bucket/a.zarr", "file:/tmp/a.zarr"])
+def test_a_url_of_one_slash_is_no_folder(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"URL is misspelt.*two slashes.*Write \./"):
+        Location(name)
+    assert Location(f"./{name}").path == tmp_path / name
+    assert Location("C:/a.zarr").is_local

@@ -283,6 +283,11 @@ def _role_warning(one: Compared, runs: Sequence[Compared]) -> list[str]:
         return [
             f"{one.label} is a control ({kind} genes) and no run: it does not show what the model makes of genes."
         ]
+    if one.role == "generated" and isinstance(request, dict) and (edits := request.get("edits")):
+        return [
+            f"{one.label} was generated from edited genes ({', '.join(edits)}): it is not meant to be like the real "
+            "brain."
+        ]
     twin = next((run for run in runs if run is not one and run.brain.url == one.brain.url), None)
     if one.role == "control" and twin is not None:
         return [f"{one.label} is the store of {twin.label} itself: it is no control of it."]

@@ -4,10 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from teramind_data.errors import InputError, MissingInputError
 from teramind_model.checkpoint import SHIPPED
@@ -76,6 +85,11 @@ class TrainConfig(BaseModel):
     milestone_every: int = Field(default=0, ge=0)
     workers: int = Field(default=1, ge=0, le=64)
     cache_gib: float = Field(default=1.0, ge=0)
+
+    @field_validator("atlas", "stains", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _whole_parts(self) -> TrainConfig:
@@ -177,6 +191,7 @@ def resolve(file: Mapping[str, Any], flags: Mapping[str, Any]) -> Resolved:
             found=", ".join(foreign),
             remedy="Leave it out; options of its own go into --method-option",
         )
+    _check_names(given)
     try:
         config = TrainConfig.model_validate({**values, **given})
     except ValidationError as error:
@@ -186,3 +201,24 @@ def resolve(file: Mapping[str, Any], flags: Mapping[str, Any]) -> Resolved:
             "bad training option", where=key, expected=first["msg"], found=repr(first["input"])[:80]
         ) from None
     return Resolved(config, frozenset(given))
+
+
+def _check_names(given: Mapping[str, Any]) -> None:
+    """InputError on a key that is no option, and on a method's option that has a key of its own."""
+    for key in given:
+        if key not in TrainConfig.model_fields:
+            near = get_close_matches(key, TrainConfig.model_fields, 1, 0.5)
+            raise InputError(
+                "unknown training option",
+                where=key,
+                expected=near[0]
+                if near
+                else "an option of `teramind-model train --help`, underscores for hyphens",
+                found=repr(given[key])[:80],
+            )
+    own = [key for key in given.get("method_options") or () if key in (*NETWORK_KEYS, "genes", "stains")]
+    if own:
+        flag = {"genes": "--panel", "stains": "--stain"}.get(own[0], f"--{own[0].replace('_', '-')}")
+        raise InputError(
+            "this option is not one method's own", where=f"method_options: {own[0]}", remedy=f"Give {flag}"
+        )

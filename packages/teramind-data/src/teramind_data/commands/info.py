@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -50,10 +51,32 @@ def _summary(store: str, brain: Brain) -> None:
         print(f"panel       {len(brain.panel)} genes, fingerprint {brain.panel.fingerprint[:16]}")
     if brain.has_molecules:
         print(f"transcripts {brain.molecules.total:,}")
-    tool = brain.provenance.get("tool", "unknown")
-    # Of tiles an input is a whole folder.
-    files = sum(item.get("files", 1) for item in brain.provenance.get("inputs", ()))
-    print(f"made by     {tool} from {files:,} files")
+    for line in _making(brain.provenance):
+        print(line)
+
+
+def _making(provenance: dict[str, Any]) -> Iterator[str]:
+    """By what a store was made and from what; of a generated one what decides its pictures."""
+    request = provenance.get("request")
+    if "made_by" not in provenance or not isinstance(request, dict):
+        tool = provenance.get("made_by") or provenance.get("tool", "unknown")
+        # Of tiles an input is a whole folder.
+        files = sum(item.get("files", 1) for item in provenance.get("inputs", ()))
+        yield f"made by     {tool}" + (f" from {files:,} files" if files else "")
+        return
+    yield f"made by     {provenance['made_by']}, checkpoint {str(request.get('checkpoint'))[:16]}"
+    draws = f", {request['draws']} draws" if "draws" in request else ""
+    yield f"sampled     {request.get('sampler')}, {request.get('steps')} steps, seed {request.get('seed')}{draws}"
+    control = request.get("control")
+    kind = control.get("kind", "none") if isinstance(control, dict) else "none"
+    if kind != "none":
+        yield f"CONTROL     generated from {kind} genes"
+    if request.get("edits"):
+        place = request.get("edited") or {}
+        where = place.get("name") or " ".join(
+            f"{key} {value}" for key, value in place.items() if value is not True
+        )
+        yield f"EDITED      {', '.join(request['edits'])}" + (f" in {where}" if where else " everywhere")
 
 
 def _elements(brain: Brain) -> None:

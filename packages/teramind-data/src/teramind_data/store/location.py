@@ -23,6 +23,10 @@ __all__ = ["Location", "UnconditionalError"]
 _TEMPORARY = re.compile(r"^\..+\.\d+\.[0-9a-f]{8}\.tmp$|\.[0-9a-f]{32}\.partial$")
 
 
+#: A scheme of more than a letter (which on some systems is a drive), and one slash.
+_MISSPELT = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/(?!/)")
+
+
 class UnconditionalError(Exception):
     """A server writes objects whatever is there already."""
 
@@ -38,6 +42,14 @@ class Location:
         text = os.fspath(url)
         if "::" in text:
             raise InputError("chained URLs are not supported", where=text, expected="a path or a plain URL")
+        if _MISSPELT.match(text):
+            # It would be a folder here, and days of work might go into it.
+            raise InputError(
+                "URL is misspelt",
+                where=text,
+                expected="two slashes, as in s3://bucket/store.zarr",
+                remedy=f"Write ./{text} for a folder of that name",
+            )
         if text.startswith("file://"):
             text = text.removeprefix("file://")
         self._fs: Any = None

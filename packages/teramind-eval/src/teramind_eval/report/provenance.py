@@ -109,7 +109,20 @@ def sampling(provenance: dict[str, Any]) -> str:
     said = f"Generated with {steps} {str(name).upper()} steps".replace("  ", " ") + f", seed {seed}"
     if isinstance(time, (int, float)):
         said += f", in {duration(float(time))}"
-    return said + "."
+    return f"{said}{genes_taken(provenance)}."
+
+
+def genes_taken(provenance: dict[str, Any]) -> str:
+    """``, from ... genes`` where a store was not generated from the brain's own; else empty."""
+    request = _inner(provenance, "request")
+    kind = _inner(request, "control").get("kind", "none")
+    edits = request.get("edits")
+    taken = "" if kind == "none" else f", from {kind} genes"
+    return (
+        f"{taken}, from edited genes ({', '.join(map(str, edits))})"
+        if isinstance(edits, list) and edits
+        else taken
+    )
 
 
 def flattened(value: Any, prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -69,13 +69,16 @@ def train(
     fold_z: Annotated[bool | None, typer.Option(help="Fold slices into channels.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps.")] = None,
     precision: Annotated[str | None, typer.Option(help="32-true, bf16-mixed or 16-mixed.")] = None,
-    compile_: Annotated[bool | None, typer.Option("--compile", help="Use torch.compile.")] = None,
+    compile_: Annotated[
+        bool | None, typer.Option("--compile/--no-compile", help="Use torch.compile.")
+    ] = None,
     devices: Annotated[
         int | None, typer.Option(help="Devices of each machine; on a CPU, processes.  [default: 1]")
     ] = None,
     nodes: Annotated[int | None, typer.Option(help="Machines (with torchrun or SLURM).")] = None,
     recompute: Annotated[
-        bool | None, typer.Option("--recompute", help="Compute activations twice to save memory.")
+        bool | None,
+        typer.Option("--recompute/--no-recompute", help="Compute activations twice to save memory."),
     ] = None,
     held_out: Annotated[
         float | None,
@@ -89,6 +92,7 @@ def train(
         int | None, typer.Option(help="Steps between checkpoints; 0: only at the end.")
     ] = None,
     sample_every: Annotated[int | None, typer.Option(help="Steps between sample pictures; 0: none.")] = None,
+    keep: Annotated[int | None, typer.Option(help="Newest checkpoints kept.  [default: 2]")] = None,
     milestone_every: Annotated[int | None, typer.Option(help="Keep checkpoints at multiples.")] = None,
     workers: Annotated[int | None, typer.Option(help="Threads reading ahead.")] = None,
     cache_gib: Annotated[
