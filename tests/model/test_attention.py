@@ -212,9 +212,10 @@ def test_what_does_not_fit_leaves_nothing(atlas: Brain, source: Source, tmp_path
     with pytest.raises(PanelError, match="Pvalb"):
         write_attention(AttentionConfig(atlas.url, "tiny", str(out), (PATHWAYS["GLUT"],)), lacking)
     assert not out.exists()
-    other = tiny_atlas(tmp_path / "other.zarr", canvas=(32, 32), sections=1)
+    other, maps = tiny_atlas(tmp_path / "other.zarr", canvas=(32, 32), sections=1), str(tmp_path / "o.zarr")
+    write_attention(AttentionConfig(other.url, "tiny", maps, (PATHWAYS["DOPA"],)), source)
     with pytest.raises(InputError, match="does not fit the atlas"):
-        write_attention(AttentionConfig(atlas.url, "tiny", other.url, (PATHWAYS["GLUT"],)), source)
+        write_attention(AttentionConfig(atlas.url, "tiny", maps, (PATHWAYS["GLUT"],)), source)
 
 
 def test_pathways() -> None:
