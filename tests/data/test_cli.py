@@ -9,11 +9,14 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from teramind_data.panel import Panel
 from teramind_data.phantom import PhantomConfig, write_phantom
+from teramind_data.store import BrainSpec, Section, create_brain
 
 FIRST = "section_000"
 
@@ -304,6 +307,72 @@ def test_store_as_a_panel_and_info(
     code, _, err = run_command("panel", "show", tmp_path)
     assert code == 2
     assert "no store to take a panel from" in err
+
+
+GENERATED: dict[str, Any] = {
+    "made_by": "teramind-model generate",
+    "checkpoint": {"path": "/far/away/tiny.safetensors", "sha256": "ab" * 32},
+    "software": {"python": "3.11.9", "teramind-model": "1.2.3"},
+    "request": {
+        "checkpoint": "ab" * 32,
+        "seed": 7,
+        "steps": 15,
+        "sampler": "ddim",
+        "control": {"kind": "none"},
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("request_", "told"),
+    [
+        ({}, []),
+        ({"draws": 4}, ["sampled     ddim, 15 steps, seed 7, 4 draws"]),
+        (
+            {"control": {"kind": "shuffled", "tile": 64, "strata": 4}},
+            ["CONTROL     shuffled genes (tile 64, strata 4)"],
+        ),
+        ({"control": {"kind": "neighbour"}}, ["CONTROL     neighbour genes"]),
+        ({"edits": ["Th*0"], "edited": {"everywhere": True}}, ["EDITED      Th*0 everywhere"]),
+        (
+            {"edits": ["Th*0", "A+2"], "edited": {"label": 3, "name": ""}},
+            ["EDITED      Th*0, A+2 in label 3"],
+        ),
+        (
+            {"edits": ["Th*0"], "edited": {"mask_sha256": "cd" * 32, "bins": 9}},
+            ["EDITED      Th*0 in mask_sha256 cdcdcdcdcdcdcdcd, bins 9"],
+        ),
+        (
+            {
+                "edits": ["Th*0"],
+                "edited": {"label": 3, "name": "Caudoputamen"},
+                "control": {"kind": "shuffled"},
+            },
+            ["CONTROL     shuffled genes", "EDITED      Th*0 in Caudoputamen"],
+        ),
+    ],
+)
+def test_info_says_what_a_store_was_generated_from(
+    tmp_path: Path,
+    run_command: Callable[..., tuple[int, str, str]],
+    request_: dict[str, Any],
+    told: list[str],
+) -> None:
+    made = {**GENERATED, "request": {**GENERATED["request"], **request_}}
+    sections = (Section(0, "s0", 0.0),)
+    spec = BrainSpec("generated", (64, 64), 0.5, sections, Panel(("Th", "A")), provenance=made)
+    writer = create_brain(str(tmp_path / "G.zarr"), spec)
+    writer.write("morphology", 0, None, np.ones((2, 64, 64), np.uint8))
+    writer.finish()
+    code, text, err = run_command("info", tmp_path / "G.zarr")
+    assert code == 0, err
+    lines = text.splitlines()
+    assert "made by     teramind-model generate (1.2.3)" in lines
+    assert "checkpoint  tiny.safetensors, SHA-256 abababababababab" in lines
+    assert any(line.startswith("sampled     ddim, 15 steps, seed 7") for line in lines)
+    assert set(told) <= set(lines)
+    for mark, key in (("CONTROL", "control"), ("EDITED", "edits")):
+        assert any(line.startswith(mark) for line in lines) == (key in request_)
 
 
 def test_commands_do_not_import_what_help_does_not_need() -> None:

@@ -64,19 +64,43 @@ def _making(provenance: dict[str, Any]) -> Iterator[str]:
         files = sum(item.get("files", 1) for item in provenance.get("inputs", ()))
         yield f"made by     {tool}" + (f" from {files:,} files" if files else "")
         return
-    yield f"made by     {provenance['made_by']}, checkpoint {str(request.get('checkpoint'))[:16]}"
+    yield f"made by     {provenance['made_by']}{_version(provenance)}"
+    yield f"checkpoint  {_checkpoint(provenance, request)}"
     draws = f", {request['draws']} draws" if "draws" in request else ""
     yield f"sampled     {request.get('sampler')}, {request.get('steps')} steps, seed {request.get('seed')}{draws}"
     control = request.get("control")
-    kind = control.get("kind", "none") if isinstance(control, dict) else "none"
-    if kind != "none":
-        yield f"CONTROL     generated from {kind} genes"
+    if isinstance(control, dict) and control.get("kind", "none") != "none":
+        how = [f"{key} {value}" for key, value in control.items() if key != "kind"]
+        yield f"CONTROL     {control['kind']} genes" + (f" ({', '.join(how)})" if how else "")
     if request.get("edits"):
-        place = request.get("edited") or {}
-        where = place.get("name") or " ".join(
-            f"{key} {value}" for key, value in place.items() if value is not True
-        )
-        yield f"EDITED      {', '.join(request['edits'])}" + (f" in {where}" if where else " everywhere")
+        yield f"EDITED      {', '.join(request['edits'])}{_place(request.get('edited') or {})}"
+
+
+def _version(provenance: dict[str, Any]) -> str:
+    """Of the package whose command made a store; nothing where it is not recorded."""
+    software = provenance.get("software")
+    package = str(provenance["made_by"]).partition(" ")[0]
+    version = software.get(package) if isinstance(software, dict) else None
+    return f" ({version})" if version else ""
+
+
+def _checkpoint(provenance: dict[str, Any], request: dict[str, Any]) -> str:
+    checkpoint = provenance.get("checkpoint")
+    path = checkpoint.get("path") if isinstance(checkpoint, dict) else None
+    sha256 = f"SHA-256 {str(request.get('checkpoint'))[:16]}"
+    return f"{Path(path).name}, {sha256}" if path else sha256
+
+
+def _place(edited: dict[str, Any]) -> str:
+    """Where genes were edited: a region by its name, else as it stands; a mask's hash cut short."""
+    if edited.get("everywhere"):
+        return " everywhere"
+    if edited.get("name"):
+        return f" in {edited['name']}"
+    if "mask_sha256" in edited:
+        edited = {**edited, "mask_sha256": str(edited["mask_sha256"])[:16]}
+    where = ", ".join(f"{key} {value}" for key, value in edited.items() if value != "")
+    return f" in {where}" if where else ""
 
 
 def _elements(brain: Brain) -> None:

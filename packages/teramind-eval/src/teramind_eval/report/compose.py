@@ -15,7 +15,7 @@ from teramind_eval.report.page import AttentionPart, Card, Origin, Page
 from teramind_eval.report.panels import montage_panels, stain_panels
 from teramind_eval.report.pictures import choose_places
 from teramind_eval.report.places import PLACES, places_of
-from teramind_eval.report.provenance import flattened, sampling, stages
+from teramind_eval.report.provenance import flattened, genes_taken, sampling, stages
 from teramind_eval.report.segmenter import segmenter_note
 from teramind_eval.report.stacks import layers_of, points, space_of
 from teramind_eval.report.tables import floor_numbers, summary
@@ -63,7 +63,7 @@ def compose(evidence: Evidence) -> Page:
     return Page(
         title=f"{_title(run)} beside {_name(results.store('real')[0].url)}",
         subtitle=(
-            f"{_brains(len(results.store('generated')))}, laid over the measured one: "
+            f"{_brains(stores)}, laid over the measured one: "
             f"{_sections(len(real.sections))} of "
             f"{real.canvas[1]} × {real.canvas[0]} px at {micrometres} a pixel, stains "
             f"{' and '.join(real.stains)}."
@@ -123,8 +123,16 @@ def _title(run: StoreResult) -> str:
     return _name(run.url) if run.label == SINGLE else run.label
 
 
-def _brains(runs: int) -> str:
-    return "A brain generated from its genes" if runs == 1 else f"{runs} brains generated from the same genes"
+def _brains(stores: Sequence[Compared]) -> str:
+    """What the runs are, naming those whose genes are not the brain's own."""
+    runs = [one for one in stores if one.role == "generated"]
+    taken = {one.label: genes_taken(one.brain.provenance) for one in runs}
+    if len(runs) == 1:
+        return f"A brain generated from {taken[runs[0].label] or 'its genes'}"
+    others = [f"{label} from {genes}" for label, genes in taken.items() if genes]
+    if others:
+        return f"{len(runs)} generated brains ({'; '.join(others)})"
+    return f"{len(runs)} brains generated from the same genes"
 
 
 def _attention(evidence: Evidence, section: int) -> list[AttentionPart]:

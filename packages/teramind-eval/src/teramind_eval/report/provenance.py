@@ -109,20 +109,19 @@ def sampling(provenance: dict[str, Any]) -> str:
     said = f"Generated with {steps} {str(name).upper()} steps".replace("  ", " ") + f", seed {seed}"
     if isinstance(time, (int, float)):
         said += f", in {duration(float(time))}"
-    return f"{said}{genes_taken(provenance)}."
+    taken = genes_taken(provenance)
+    return f"{said}, from {taken}." if taken else f"{said}."
 
 
 def genes_taken(provenance: dict[str, Any]) -> str:
-    """``, from ... genes`` where a store was not generated from the brain's own; else empty."""
+    """``shuffled genes``, ``edited genes (Th*0)``; empty where a store was generated from the brain's own."""
     request = _inner(provenance, "request")
     kind = _inner(request, "control").get("kind", "none")
+    taken = [] if kind == "none" else [f"{kind} genes"]
     edits = request.get("edits")
-    taken = "" if kind == "none" else f", from {kind} genes"
-    return (
-        f"{taken}, from edited genes ({', '.join(map(str, edits))})"
-        if isinstance(edits, list) and edits
-        else taken
-    )
+    if isinstance(edits, list) and edits:
+        taken.append(f"edited genes ({', '.join(map(str, edits))})")
+    return ", ".join(taken)
 
 
 def flattened(value: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
