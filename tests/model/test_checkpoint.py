@@ -26,6 +26,8 @@ from teramind_model.checkpoint import (
     run_checkpoints,
     save_checkpoint,
 )
+from teramind_model.methods.registry import find_method
+from teramind_model.model_card import model_card
 from teramind_model.pretrained import shipped
 from tests.model.tiny import tiny_source
 
@@ -114,6 +116,37 @@ def test_the_card_says_what_it_is_and_what_it_is_not_for(saved: Path) -> None:
         "0.432 um",
     ):
         assert words in card
+
+
+def test_the_card_says_how_it_was_trained() -> None:
+    options = {"lr": 2e-5, "schedule": "cosine", "warmup": 1, "ema": 0.9999, "ratio_cap": 20.0, "batch": 32}
+    options |= {"accumulate": 2, "precision": "bf16-mixed", "seed": 7, "held_out": 0.01}
+    stage = {"steps": 1, "seconds": 0.42, "batch": 1, "device": "2 x 1 CPU threads", "data": LINEAGE["data"]}
+    imported = {"imported_from": "main.ckpt"}
+    info = replace(INFO, training={"lineage": [imported, LINEAGE, {**stage, "options": options}]})
+    lines = model_card(info).splitlines()
+    start = lines.index("1. Converted from published weights (main.ckpt).")
+    assert lines[start + 1 : start + 5] == [
+        "2. 10 steps of 8 crops from A.zarr in 2 min on a toaster.",
+        "3. 1 step of 1 crop from A.zarr in 0.42 s on 2 x 1 CPU thread.",
+        "   Learning rate 2e-05, cosine after 1 step of warm-up; EMA decay 0.9999; min-SNR weights up to 20; batch 32 "
+        "in 2 parts; random start; precision bf16-mixed; seed 7; 0.01 of the tiles held out.",
+        "",
+    ]
+
+
+@pytest.mark.parametrize("method", ["patch-dm", "sinfusion", "patch-dm-genes", "tera-mind"])
+def test_the_card_of_a_method_says_whether_it_sees_genes(method: str) -> None:
+    network = find_method(method).shape({"genes": INFO.network.genes, "stains": 2, "patch": 32})
+    card = model_card(replace(INFO, network=network, method=method))
+    blind = method in ("patch-dm", "sinfusion")
+    assert card.startswith(
+        "# Tera-MIND checkpoint" if method == "tera-mind" else f"# Checkpoint of {method}\n"
+    )
+    assert ("from spatial gene expression" in card, "which molecules" in card) == (not blind, not blind)
+    assert ("without genes" in card, "| genes | none seen" in card, "It sees no genes" in card) == (
+        blind,
+    ) * 3
 
 
 @pytest.mark.parametrize(

@@ -144,7 +144,13 @@ def run(*arguments: object) -> int:
 
 def test_info_of_a_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     phantom = load_checkpoint("phantom")
-    training = {**phantom.training, "scores": {"PSNR": 21.5}}
+    scores = {
+        "step": 1,
+        "held_out_loss": 1.5,
+        "held_out_loss_at_t": {"50": 2.071, "800": 0.929},
+        "PSNR": 21.5,
+    }
+    training = {**phantom.training, "scores": scores}
     save_checkpoint(tmp_path / "scored", replace(phantom.info, training=training), phantom.weights())
     assert run("info", tmp_path / "scored", "--json") == 0
     found = json.loads(capsys.readouterr().out)
@@ -156,7 +162,12 @@ def test_info_of_a_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert found["receptive_halo_px"] == {"one_step": 16, "generation": 464, "steps": 15}
     assert found["flop"]["folded"]["tile_step"] < found["flop"]["plain"]["tile_step"]
     assert found["training"]["steps"] == 3000
-    assert found["scores"] == {"PSNR": 21.5}
+    assert found["scores"] == scores
+    assert run("info", tmp_path / "scored") == 0
+    assert capsys.readouterr().out.splitlines()[-2:] == [
+        "scores      Loss on held-out tiles after 1 step: 1.5 (2.071 at t = 50, 0.929 at t = 800)",
+        "            PSNR: 21.5",
+    ]
 
 
 def test_info_in_words(capsys: pytest.CaptureFixture[str]) -> None:
@@ -167,6 +178,7 @@ def test_info_in_words(capsys: pytest.CaptureFixture[str]) -> None:
     assert "Snap25" not in shown or "all with --genes" in shown
     assert "16 px around it in one step, on 48 px in 2" in shown
     assert "history     1. 3000 steps" in shown
+    assert shown.rstrip().endswith("in 69 min on 1 CPU thread.")
     assert run("info", "phantom", "--genes") == 0
     shown = capsys.readouterr().out
     assert all(gene in shown for gene in load_checkpoint("phantom").panel)
@@ -192,13 +204,18 @@ def test_info_of_training_memory(monkeypatch: pytest.MonkeyPatch, capsys: pytest
 
     gib = 2**30
 
-    def computed(network: NetworkConfig, batch: int, *, recompute: bool) -> TrainingMemory:
+    def computed(
+        network: NetworkConfig, batch: int, *, bf16: bool = True, recompute: bool = False
+    ) -> TrainingMemory:
         assert (network.genes, batch) == (229, 16)
-        return TrainingMemory(gib, 2 * gib, gib, 5 * gib, (6 if recompute else 20) * gib)
+        step = (6 if recompute else 20) + (0 if bf16 else 9)
+        return TrainingMemory(gib, 2 * gib, gib, 5 * gib, step * gib)
 
     monkeypatch.setattr(module, "training_memory", computed)
     assert run("info", "--preset", "main", "--training-memory", 16) == 0
     shown = capsys.readouterr().out
-    assert "16 samples at once, bf16-mixed: peak 24.0 GiB, with activation checkpointing 10.0 GiB" in shown
+    assert "16 samples at once, with activation checkpointing in brackets:" in shown
+    assert "--precision 32-true (the default): peak 33.0 GiB (19.0 GiB)" in shown
+    assert "--precision bf16-mixed: peak 24.0 GiB (10.0 GiB)" in shown
     assert "weights, Adam and average 4.0 GiB" in shown
     assert "822 (560) a training sample" in shown

@@ -178,8 +178,12 @@ def test_sizes_are_inferred(published: dict[str, Tensor]) -> None:
     [
         ({"spare.weight": torch.zeros(2)}, "left-over parameters"),
         ({"output_blocks.9.9.weight": torch.zeros(2)}, "left-over parameters"),
-        ({"out.2.bias": None}, "lacks parameters: .*head.bias"),
-        ({"out.2.bias": torch.zeros(7)}, "wrongly shaped parameters: .*head.bias"),
+        ({"out.2.bias": None}, r"lacks parameters: .*\(found out\.2\.bias\)"),
+        (
+            {"time_embed.time_embed.0.weight": None},
+            r"lacks parameters: .*\(found time_embed\.time_embed\.0\.weight\)",
+        ),
+        ({"out.2.bias": torch.zeros(7)}, r"wrongly shaped parameters: .*\(found out\.2\.bias\)"),
         ({"input_blocks.0.0.weight": None}, "not a published checkpoint: .*published.npz"),
         ({"input_blocks.0.0.weight": torch.zeros(7)}, "another shape: .*published.npz"),
         ({"out.2.bias": torch.zeros(2, dtype=torch.int64)}, "not floating-point numbers: .*out.2.bias"),

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import typer
 
 from teramind_data.console import run_cli
 from teramind_data.errors import InputError, OutputExistsError, StoreError
@@ -33,8 +34,9 @@ from teramind_model.checkpoint import (
     save_checkpoint,
 )
 from teramind_model.cli import app
-from teramind_model.config import resolve
+from teramind_model.config import TrainConfig, resolve
 from teramind_model.data.crops import Geometry
+from teramind_model.methods.registry import _OURS
 from teramind_model.methods.tera_mind import TeraMindMethod
 from teramind_model.network import NetworkConfig
 from teramind_model.presets import PRESETS
@@ -417,6 +419,8 @@ def test_flags_win_over_the_file_and_the_file_over_the_preset() -> None:
     assert (resolved.config.lr, resolved.config.batch, resolved.config.channels) == (0.1, 2, 8)
     assert resolved.given == {"lr", "batch", "atlas", "preset"}
     assert resolve({}, {"atlas": ["A"], "preset": "phantom", "init": "x"}).config.lr == 3e-4
+    uncapped = resolve({"ratio_cap": 20.0}, {"atlas": ["A"], "preset": "phantom", "ratio_cap": 0.0})
+    assert uncapped.config.ratio_cap is None
     one = resolve({"atlas": "A", "stains": "DAPI", "preset": "phantom"}, {}).config
     assert (one.atlas, one.stains) == (("A",), ("DAPI",))
 
@@ -442,6 +446,17 @@ def test_flags_win_over_the_file_and_the_file_over_the_preset() -> None:
 def test_a_bad_option_is_named(file: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         resolve(file, {"atlas": ["A"]})
+
+
+def test_every_key_of_the_configuration_has_a_flag_and_every_method_is_named() -> None:
+    program: Any = typer.main.get_command(app)
+    options = {option.name: option for option in program.commands["train"].params}
+    flags = set(options) - {"out", "config"}
+    keys = {"stains": "stain", "compile": "compile_", "method_options": "method_option"}
+    assert {keys.get(key, key) for key in TrainConfig.model_fields} == flags
+    for name in ("compile_", "recompute", "fold_z"):
+        assert options[name].secondary_opts[0].startswith("--no-")
+    assert options["method"].help.startswith(", ".join(_OURS))
 
 
 def command(*arguments: object) -> int:

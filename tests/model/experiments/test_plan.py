@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from teramind_model.experiments.protocols import (
     parse_atlases,
     parse_variants,
 )
+from teramind_model.methods import registry
 from tests.test_documented_commands import complaint
 
 OUT = Path("out")
@@ -94,6 +96,25 @@ def test_a_method_without_genes_has_no_controls_of_genes() -> None:
         "main/patch-dm/generated",
         "main/patch-dm/report",
     ]
+
+
+def test_a_method_is_given_the_sizes_that_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "toy_method" / "src"))
+    toy = EntryPoint("toy", "toy_method:METHOD", registry.GROUP)
+    monkeypatch.setattr(registry, "entry_points", lambda **_: (toy,))
+    settings = Settings(parse_variants("tera-mind,patch-dm,toy"))
+    plan = commands(experiment_plan(data("tiny"), [PROTOCOLS["main"]], settings))
+    sizes = {
+        name: re.findall(r"--(channels|time-width|gene-widths) (\S+)", plan[f"main/{name}/train"])
+        for name in ("tera-mind", "patch-dm", "toy")
+    }
+    assert sizes["tera-mind"] == [("channels", "6"), ("time-width", "8"), ("gene-widths", "4,2,2")]
+    assert sizes["patch-dm"] == sizes["tera-mind"][:2]
+    assert sizes["toy"] == []
+    assert "main/toy/shuffled" in plan  # a method that says nothing of genes is taken to see them
+    monkeypatch.setattr("toy_method.ToyShape.gene_width", 0, raising=False)
+    plan = commands(experiment_plan(data("tiny"), [PROTOCOLS["main"]], settings))
+    assert "main/toy/shuffled" not in plan
 
 
 def test_a_first_checkpoint_serves_where_its_genes_are_the_shared_ones() -> None:

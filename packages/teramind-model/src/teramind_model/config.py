@@ -91,6 +91,12 @@ class TrainConfig(BaseModel):
     def _one_or_several(cls, value: Any) -> Any:
         return (value,) if isinstance(value, str) else value
 
+    @field_validator("ratio_cap", mode="before")
+    @classmethod
+    def _zero_is_none(cls, value: Any) -> Any:
+        # A flag has no word for None, and the phantom preset has a cap.
+        return None if value == 0 else value
+
     @model_validator(mode="after")
     def _whole_parts(self) -> TrainConfig:
         if self.batch % self.accumulate:

@@ -57,11 +57,23 @@ def info(
         found = describe_checkpoint(loaded, steps)
     if training_memory is not None:
         found["training_memory"] = describe_training_memory(network, training_memory)
+        found["training_memory"]["float32"] = _float32_memory(network, training_memory)
     if as_json:
         typer.echo(json.dumps(found, indent=1, ensure_ascii=False))
         return
     for label, text in _lines(found, all_genes=genes):
         typer.echo(f"{label:<12}{text}")
+
+
+def _float32_memory(network: Any, batch: int) -> dict[str, Any]:
+    """Peaks in float32, the default of ``train``, beside those that ``describe_training_memory`` gives; bytes."""
+    from teramind_model.network.training_memory import training_memory
+
+    peaks = {
+        key: {"peak": training_memory(network, batch, bf16=False, recompute=recompute).peak}
+        for key, recompute in (("plain", False), ("checkpointing", True))
+    }
+    return {"precision": "32-true", **peaks}
 
 
 def _lines(found: dict[str, Any], *, all_genes: bool) -> Iterator[tuple[str, str]]:
@@ -139,9 +151,14 @@ def _memory_lines(memory: dict[str, Any]) -> Iterator[tuple[str, str]]:
     fixed = plain["weights"] + plain["optimiser"] + plain["average"]
     yield (
         "memory",
-        f"training on {memory['batch']} samples at once, {memory['precision']}: peak {_gib(plain['peak'])}, with "
-        f"activation checkpointing {_gib(memory['checkpointing']['peak'])}",
+        f"training on {memory['batch']} samples at once, with activation checkpointing in brackets:",
     )
+    for peaks, note in ((memory["float32"], " (the default)"), (memory, "")):
+        yield (
+            "",
+            f"--precision {peaks['precision']}{note}: peak {_gib(peaks['plain']['peak'])} "
+            f"({_gib(peaks['checkpointing']['peak'])})",
+        )
     yield (
         "",
         f"of which weights, Adam and average {_gib(fixed)}; computed: leave a tenth for kernels' work space",
@@ -149,15 +166,18 @@ def _memory_lines(memory: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _history_lines(training: dict[str, Any], scores: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    from teramind_model.model_card import stage_line
+    from teramind_model.model_card import scores_line, stage_line
 
     lineage = training.get("lineage", [])
     for number, stage in enumerate(lineage, start=1):
         yield ("history" if number == 1 else ""), stage_line(number, stage)
     if not lineage:
         yield "history", "none recorded"
-    for number, (name, value) in enumerate(scores.items()):
-        yield ("scores" if number == 0 else ""), f"{name}: {value}"
+    held_out = scores_line(scores)
+    told = () if held_out is None else ("step", "held_out_loss", "held_out_loss_at_t")
+    lines = [*([held_out] if held_out else []), *(f"{k}: {v}" for k, v in scores.items() if k not in told)]
+    for number, line in enumerate(lines):
+        yield ("scores" if number == 0 else ""), line
 
 
 def _plain(value: object) -> str:

@@ -40,13 +40,19 @@ def train(
     ] = None,
     method: Annotated[
         str | None,
-        typer.Option(help="tera-mind, patch-dm, sinfusion, or one that is installed.  [default: tera-mind]"),
+        typer.Option(
+            help="tera-mind, patch-dm, patch-dm-genes, sinfusion, sinfusion-genes, or one that is installed.  "
+            "[default: tera-mind]"
+        ),
     ] = None,
     method_option: Annotated[
         list[str] | None, typer.Option(help="KEY=VALUE for the method's network; give once for each.")
     ] = None,
     config: Annotated[
-        Path | None, typer.Option(help="YAML of the options below (underscores); flags win.")
+        Path | None,
+        typer.Option(
+            help="YAML of all options but --out (underscores; stains, method_options in plural); flags win."
+        ),
     ] = None,
     stain: Annotated[list[str] | None, typer.Option(help="Stains to learn.  [default: DAPI PolyT]")] = None,
     steps: Annotated[int | None, typer.Option(help="Optimiser steps.")] = None,
@@ -57,7 +63,9 @@ def train(
     warmup: Annotated[int | None, typer.Option(help="Steps of linear warm-up.")] = None,
     clip: Annotated[float | None, typer.Option(help="Largest gradient norm.")] = None,
     ema: Annotated[float | None, typer.Option(help="Decay of the weights' average.")] = None,
-    ratio_cap: Annotated[float | None, typer.Option(help="Weigh steps by min-SNR up to this.")] = None,
+    ratio_cap: Annotated[
+        float | None, typer.Option(help="Weigh steps by min-SNR up to this; 0: none.")
+    ] = None,
     start: Annotated[str | None, typer.Option(help="Weights: random or identity.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of crops, noise and dropout.")] = None,
     patch: Annotated[int | None, typer.Option(help="P: 32, 64 or 128.")] = None,

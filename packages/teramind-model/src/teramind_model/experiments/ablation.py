@@ -18,6 +18,7 @@ from teramind_model.experiments.protocols import (
     report_step,
     train_step,
 )
+from teramind_model.methods.registry import DEFAULT_METHOD
 
 __all__ = ["AXES", "Point", "Training", "ablation_plan", "equal_training", "points"]
 
@@ -124,7 +125,7 @@ def _point_steps(data: Data, protocol: Protocol, point: Point, settings: Setting
     options = ["--seed", str(settings.seed), "--device", settings.device]
     options += ["--steps", str(training.steps), "--batch", str(training.batch)]
     options += ["--gene-slices", str(_GENE_SLICES[point.z]), "--patch", str(point.patch)]
-    options += [*budget.network, *budget.paper_only]
+    options += budget.network_words(DEFAULT_METHOD)
     yield train_step(data, protocol, f"{name}/train", run, options)
     out = run.with_name(f"generated-{point.ddim_steps}.zarr")
     sampling = ["--steps", str(point.ddim_steps), "--seed", str(settings.seed), "--device", settings.device]

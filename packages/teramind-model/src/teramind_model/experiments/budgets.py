@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from teramind_data.errors import InputError
+from teramind_model.methods.registry import find_method
 
 __all__ = ["BUDGETS", "Budget", "find_budget"]
 
@@ -18,8 +20,7 @@ class Budget:
         phantom: options of ``teramind-data phantom`` but for brains, panels and sections.
         sections: of each brain; of the ablation's brains ``ablation_sections`` (at Z = 8 a window takes 8).
         preset: of training; ``full_panel_preset`` for the experiments on the full panel.
-        network: further options of training, of every method.
-        paper_only: further ones, of the paper's method alone.
+        network: sizes of networks by option of ``train``, for the methods that have it (see :meth:`network_words`).
         steps, batch: of every training; the preset's where None.
         fine_tune_steps: of a training that begins with a checkpoint.
         ablation_steps: of an ablation's default network; the others see as much image.
@@ -36,7 +37,7 @@ class Budget:
     ablation_sections: int
     preset: str
     full_panel_preset: str
-    network: tuple[str, ...]
+    network: Mapping[str, str]
     steps: int | None
     batch: int
     fine_tune_steps: int
@@ -46,9 +47,18 @@ class Budget:
     ablation_ddim: tuple[int, ...] = (5, 10, 15, 25, 50)
     patches: tuple[int, ...] = (32, 64, 128)
     slices: tuple[int, ...] = (1, 2, 4, 8)
-    paper_only: tuple[str, ...] = ()
     checkpoint_every: int = 100
     memory: str = "4GiB"
+
+    def network_words(self, method: str) -> list[str]:
+        """The sizes as words of a command line: those that ``method`` has; InputError where there is no such method."""
+        options = find_method(method).options
+        return [
+            word
+            for key, value in self.network.items()
+            if key in options
+            for word in (f"--{key.replace('_', '-')}", value)
+        ]
 
 
 def _phantom(genes: int, shared: int, canvas: int, pixel_um: float, seed: int) -> tuple[str, ...]:
@@ -72,8 +82,7 @@ BUDGETS = {
             ablation_sections=8,
             preset="phantom",
             full_panel_preset="phantom",
-            network=("--channels", "6", "--time-width", "8"),
-            paper_only=("--gene-widths", "4,2,2"),
+            network={"channels": "6", "time_width": "8", "gene_widths": "4,2,2"},
             steps=2,
             batch=2,
             fine_tune_steps=2,
@@ -91,7 +100,7 @@ BUDGETS = {
             ablation_sections=8,
             preset="phantom",
             full_panel_preset="phantom",
-            network=(),
+            network={},
             steps=1000,
             batch=8,
             fine_tune_steps=200,
@@ -106,7 +115,7 @@ BUDGETS = {
             ablation_sections=8,
             preset="main",
             full_panel_preset="supp",
-            network=(),
+            network={},
             steps=None,
             batch=32,
             fine_tune_steps=20_000,

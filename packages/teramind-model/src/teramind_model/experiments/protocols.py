@@ -8,9 +8,12 @@ from pathlib import Path
 
 from teramind_data.errors import InputError
 from teramind_model.checkpoint import SHIPPED
+from teramind_model.config import resolve
 from teramind_model.experiments.budgets import Budget
 from teramind_model.experiments.plan import Plan, Step
+from teramind_model.methods.protocol import sees_genes
 from teramind_model.methods.registry import find_method
+from teramind_model.presets import find_preset
 
 __all__ = [
     "BRAINS",
@@ -100,7 +103,9 @@ class Variant:
     @property
     def sees_genes(self) -> bool:
         """Whether other genes could change its image."""
-        return self.method not in ("patch-dm", "sinfusion")
+        # Any size tells, so the preset does not matter; those of the smallest are quickly made.
+        chosen = resolve({}, {"atlas": ["any"], "preset": "phantom", "method": self.method})
+        return sees_genes(chosen.config.network(find_preset("phantom").genes))
 
 
 def parse_variants(text: str) -> tuple[Variant, ...]:
@@ -333,9 +338,8 @@ def _training_options(data: Data, protocol: Protocol, variant: Variant, settings
     if variant.init is not None:
         _check_init(variant.init)
         return [*words, "--init", variant.init, "--steps", str(budget.fine_tune_steps)]
-    words += ["--method", variant.method, *budget.network]
-    words += [] if budget.steps is None else ["--steps", str(budget.steps)]
-    return [*words, *(budget.paper_only if variant.method == _PAPER else ())]
+    words += ["--method", variant.method, *budget.network_words(variant.method)]
+    return words if budget.steps is None else [*words, "--steps", str(budget.steps)]
 
 
 def _check_init(init: str) -> None:

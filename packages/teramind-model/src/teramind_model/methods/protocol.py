@@ -11,14 +11,15 @@ from teramind_model.diffusion.ddim import Inside
 from teramind_model.diffusion.objective import Block
 from teramind_model.diffusion.steps import Step
 
-__all__ = ["CanvasMethod", "Method", "NetworkShape"]
+__all__ = ["CanvasMethod", "Method", "NetworkShape", "sees_genes"]
 
 
 class NetworkShape(Protocol):
     """The numbers that fix a network's parameters and what it sees. A frozen dataclass will do.
 
     A *tile* is what one call of :meth:`Method.noise` makes; its *halo* is how far beyond the tile's edges pixels
-    and genes take part.
+    and genes take part. A shape whose network sees no genes says so by a field ``gene_width`` of 0 (see
+    :func:`sees_genes`).
     """
 
     @property
@@ -54,6 +55,11 @@ class NetworkShape(Protocol):
     def to_dict(self) -> dict[str, Any]:
         """Plain values from which :meth:`Method.shape` makes an equal one."""
         ...
+
+
+def sees_genes(shape: NetworkShape) -> bool:
+    """Whether other genes could change what a network of ``shape`` makes: unless it has a ``gene_width`` of 0."""
+    return bool(getattr(shape, "gene_width", None) != 0)
 
 
 class Method(Protocol):
