@@ -25,7 +25,7 @@ endif
 demo: setup ## raw phantom sections to a report in ./demo (4 to 8 minutes; run again, it skips what is done)
 	@scripts/demo.sh
 
-test: setup ## all checks and tests (half an hour on two cores)
+test: setup ## all checks and tests (20 to 25 minutes on two cores)
 	@scripts/test.sh
 
 lint: setup ## format and mend what ruff can, then the checks without the tests

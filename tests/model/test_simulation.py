@@ -213,6 +213,12 @@ def test_the_command(
     assert sorted(tmp_path.iterdir()) == before
 
 
+def assert_refused(capsys: pytest.CaptureFixture[str], said: str, *arguments: object) -> None:
+    code, _, err = command(capsys, *arguments)
+    assert (code, said in err) == (2, True), err
+    assert list(Path.cwd().iterdir()) == [], "nor a folder, which would be in the way of another try"
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -235,9 +241,7 @@ def test_what_cannot_be_simulated(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    code, _, err = command(capsys, *arguments)
-    assert (code, said in err) == (2, True), err
-    assert list(tmp_path.iterdir()) == []
+    assert_refused(capsys, said, *arguments)
 
 
 @pytest.mark.parametrize(
@@ -254,9 +258,7 @@ def test_no_atlas_is_made_for_what_is_refused(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(made_up, "sparse_atlas", lambda *given: pytest.fail("made"))
     asked = ("--simulate", "--canvas", "2x256x256", "--steps", 2, "--out", "kept", *option)
-    code, _, err = command(capsys, *asked)
-    assert (code, said in err) == (2, True), err
-    assert list(tmp_path.iterdir()) == [], "nor the folder, which would be in the way of another try"
+    assert_refused(capsys, said, *asked)
 
 
 def test_quarters_in_which_no_shard_was_made_have_no_peak() -> None:

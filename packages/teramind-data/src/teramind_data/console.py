@@ -16,7 +16,7 @@ from teramind_data.errors import TeramindError
 if TYPE_CHECKING:
     import typer
 
-__all__ = ["Advance", "note", "progress", "run_cli"]
+__all__ = ["Advance", "duration", "note", "progress", "run_cli"]
 
 _PLAIN_INTERVAL_S = 5.0
 _INTERRUPTED = "error: interrupted"
@@ -166,6 +166,13 @@ def _plain_lines(total: float | None, description: str, unit: str, out: TextIO) 
     # Not in a finally: after an error the error itself is the last line.
     yield advance
     print(line(), file=out, flush=True)
+
+
+def duration(seconds: float) -> str:
+    """A duration as people say it: seconds, from 90 on minutes, from 90 of them on hours."""
+    if seconds < 90:
+        return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def _clock(seconds: float) -> str:

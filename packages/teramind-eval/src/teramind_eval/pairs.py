@@ -269,6 +269,15 @@ def warn_of_few(scores: Sequence[StoreResult]) -> list[str]:
     ]
 
 
+def genes_shown(provenance: dict[str, Any]) -> tuple[str, tuple[str, ...]]:
+    """The control that a store is (``shuffled``, say; empty where it is none), and the edits of its genes."""
+    request = provenance.get("request")
+    request = request if isinstance(request, dict) else {}
+    control, edits = request.get("control"), request.get("edits")
+    kind = control.get("kind", "none") if isinstance(control, dict) else "none"
+    return "" if kind == "none" else kind, tuple(map(str, edits)) if isinstance(edits, list) else ()
+
+
 def _role_warning(one: Compared, runs: Sequence[Compared]) -> list[str]:
     """Stores given for what they are not: measured ones, controls as runs, a run as its own control."""
     if one.brain.kind != "generated":
@@ -276,14 +285,12 @@ def _role_warning(one: Compared, runs: Sequence[Compared]) -> list[str]:
             f"{one.label} ({one.brain.url}) is a measured brain and was not generated: its numbers say nothing of a "
             "model."
         ]
-    request = one.brain.provenance.get("request")
-    control = request.get("control") if isinstance(request, dict) else None
-    kind = control.get("kind", "none") if isinstance(control, dict) else "none"
-    if one.role == "generated" and kind != "none":
+    control, edits = genes_shown(one.brain.provenance)
+    if one.role == "generated" and control:
         return [
-            f"{one.label} is a control ({kind} genes) and no run: it does not show what the model makes of genes."
+            f"{one.label} is a control ({control} genes) and no run: it does not show what the model makes of genes."
         ]
-    if one.role == "generated" and isinstance(request, dict) and (edits := request.get("edits")):
+    if one.role == "generated" and edits:
         return [
             f"{one.label} was generated from edited genes ({', '.join(edits)}): it is not meant to be like the real "
             "brain."

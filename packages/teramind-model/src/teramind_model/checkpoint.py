@@ -12,7 +12,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from math import isfinite
 from pathlib import Path
@@ -201,14 +201,21 @@ class Checkpoint:
         return model.to(device).eval()
 
 
-def load_weights(model: nn.Module, weights: Mapping[str, Tensor], where: object) -> None:
-    """Put ``weights`` into ``model``; every parameter accounted for, or InputError naming what is left over."""
+def load_weights(
+    model: nn.Module, weights: Mapping[str, Tensor], where: object, named: Callable[[str], str] = str
+) -> None:
+    """Put ``weights`` into ``model``; every parameter accounted for, or InputError naming what is left over.
+
+    ``named`` turns our name of a parameter into that of where it came from, for the error.
+    """
     expected = model.state_dict()
     missing, surplus = sorted(set(expected) - set(weights)), sorted(set(weights) - set(expected))
     wrong = [n for n in sorted(set(expected) & set(weights)) if expected[n].shape != weights[n].shape]
     for what, names in (("lacks", missing), ("has left-over", surplus), ("has wrongly shaped", wrong)):
         if names:
-            shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+            shown = ", ".join(map(named, names[:5])) + (
+                f" and {len(names) - 5} more" if len(names) > 5 else ""
+            )
             raise InputError(f"checkpoint {what} parameters", where=where, found=shown)
     model.load_state_dict(dict(weights))
 

@@ -117,7 +117,8 @@ def _training(info: ModelInfo) -> dict[str, Any]:
 
 def describe_training_memory(network: NetworkShape, batch: int) -> dict[str, Any]:
     """Peak device memory of a training step on ``batch`` samples at once, bytes: bfloat16 autocast, plain and with
-    activation checkpointing. Computed, not measured (see ``network.training_memory``).
+    activation checkpointing, and the same peaks in ``float32``, the default of ``train``. Computed, not measured (see
+    ``network.training_memory``).
 
     Raises:
         InputError: for another method's network.
@@ -128,7 +129,7 @@ def describe_training_memory(network: NetworkShape, batch: int) -> dict[str, Any
         )
     from teramind_model.network.training_memory import training_memory
 
-    found: dict[str, Any] = {"batch": batch, "precision": "bf16-mixed"}
+    found: dict[str, Any] = {"batch": batch, "precision": "bf16-mixed", "float32": {"precision": "32-true"}}
     for key, recompute in (("plain", False), ("checkpointing", True)):
         memory = training_memory(network, batch, recompute=recompute)
         found[key] = {
@@ -139,4 +140,6 @@ def describe_training_memory(network: NetworkShape, batch: int) -> dict[str, Any
             "step": memory.step,
             "peak": memory.peak,
         }
+        in_full = training_memory(network, batch, bf16=False, recompute=recompute)
+        found["float32"][key] = {"peak": in_full.peak}
     return found

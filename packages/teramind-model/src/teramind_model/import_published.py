@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from teramind_data.errors import InputError, PanelError
 from teramind_data.panel import Panel
 from teramind_model.checkpoint import ModelInfo, load_weights
-from teramind_model.importer import convert, infer_config, our_name
+from teramind_model.importer import convert, infer_config, our_name, published_name
 from teramind_model.network import TeraMind
 from teramind_model.panel_source import fitting_panel
 from teramind_model.published_file import OURS_KEY, UNSEEN, read_published
@@ -78,7 +79,7 @@ def import_published(source: Path, meaning: Meaning, *, averaged: bool = True) -
     network = replace(network, **{name: ours[name] for name in UNSEEN if name in ours})
     panel, named = _panel(ours, meaning.panels, network.genes, source)
     weights = convert(published)
-    load_weights(TeraMind(network), weights, source)
+    load_weights(TeraMind(network), weights, source, partial(published_name, config=network))
     info = ModelInfo(
         network,
         panel,

@@ -156,13 +156,7 @@ def convert(published: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def infer_config(published: Mapping[str, Tensor]) -> NetworkConfig:
-    """S, P, n, stains and width of a published state dict, from its shapes alone.
-
-    Raises
-    ------
-    InputError
-        Where a parameter is missing or misshapen, by its published name.
-    """
+    """S, P, n, stains and width of a published state dict, from its shapes alone."""
     try:
         genes = published["rna_blocks.0.0.down_z.weight"].shape[0]
         kernel_z = published["rna_blocks.0.0.down_z.weight"].shape[2]
@@ -181,7 +175,7 @@ def infer_config(published: Mapping[str, Tensor]) -> NetworkConfig:
     if slices is None:
         raise InputError("unknown depth of down_z", expected="1, 3, 5 or 9", found=kernel_z)
     bins = round((token / slices) ** 0.5)
-    config = NetworkConfig(
+    return NetworkConfig(
         genes=genes,
         gene_slices=slices,
         stains=stains,
@@ -190,23 +184,3 @@ def infer_config(published: Mapping[str, Tensor]) -> NetworkConfig:
         gene_widths=(gene_widths[0], gene_widths[1], gene_widths[2]),
         time_width=time_width,
     )
-    _check_parameters(published, config)
-    return config
-
-
-def _check_parameters(published: Mapping[str, Tensor], config: NetworkConfig) -> None:
-    """InputError on a parameter of the network that is missing or misshapen; left-over ones are not looked for."""
-    import torch
-
-    from teramind_model.network import TeraMind
-
-    with torch.device("meta"):
-        shapes = {name: tensor.shape for name, tensor in TeraMind(config).state_dict().items()}
-    theirs = {ours: published_name(ours, config) for ours in shapes}
-    missing = [name for name in theirs.values() if name not in published]
-    present = convert({name: published[name] for name in theirs.values() if name in published})
-    wrong = [theirs[ours] for ours, tensor in present.items() if tensor.shape != shapes[ours]]
-    for what, names in (("lacks", missing), ("has wrongly shaped", wrong)):
-        if names:
-            shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-            raise InputError(f"checkpoint {what} parameters", found=shown)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from teramind_data.console import duration
 from teramind_model.methods.protocol import sees_genes
 from teramind_model.methods.registry import DEFAULT_METHOD
 
@@ -112,7 +113,7 @@ def stage_line(number: int, stage: dict[str, Any]) -> str:
     device = re.sub(r"\b1 CPU threads$", "1 CPU thread", str(stage.get("device", "an unknown device")))
     return (
         f"{number}. {_counted(stage.get('steps', 0), 'step')} of {_counted(stage.get('batch'), 'crop')} from {names} "
-        f"in {_duration(stage.get('seconds', 0))} on {device}."
+        f"in {duration(stage.get('seconds', 0))} on {device}."
     )
 
 
@@ -142,10 +143,3 @@ def _number(value: object) -> str:
 
 def _counted(number: object, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def _duration(seconds: float) -> str:
-    """Seconds below a minute, minutes below a hundred, else hours."""
-    if seconds < 60:
-        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.2g} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

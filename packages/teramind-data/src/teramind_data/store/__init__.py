@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from teramind_data.store.append import Addition, append_image, begin_addition, refresh_metadata, tidy_store
 from teramind_data.store.crops import CropReader
-from teramind_data.store.location import Location
+from teramind_data.store.location import Location, is_url
 from teramind_data.store.molecules import TILE_PX, Molecules
 from teramind_data.store.reader import Brain, open_brain
 from teramind_data.store.schema import SCHEMA_VERSION, BrainSpec, ImageSpec, Section
@@ -43,6 +43,7 @@ __all__ = [
     "begin_addition",
     "create_brain",
     "discard_store",
+    "is_url",
     "open_brain",
     "refresh_metadata",
     "resume_brain",

@@ -16,15 +16,20 @@ from teramind_data.errors import InputError
 if TYPE_CHECKING:
     from zarr.abc.store import Store
 
-__all__ = ["Location", "UnconditionalError"]
+__all__ = ["Location", "UnconditionalError", "is_url"]
 
 
 #: Unfinished files that a killed process leaves: ours, and those of zarr's local store.
 _TEMPORARY = re.compile(r"^\..+\.\d+\.[0-9a-f]{8}\.tmp$|\.[0-9a-f]{32}\.partial$")
 
 
-#: A scheme of more than a letter (which on some systems is a drive), and one slash.
-_MISSPELT = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/(?!/)")
+#: A scheme of more than a letter, which on some systems is a drive.
+_SCHEME = re.compile(r"[A-Za-z][\w+.-]+:/")
+
+
+def is_url(name: str | os.PathLike[str]) -> bool:
+    """Whether a name is a URL, misspelt with one slash or made a path, which takes one, included."""
+    return _SCHEME.match(os.fspath(name)) is not None
 
 
 class UnconditionalError(Exception):
@@ -42,7 +47,7 @@ class Location:
         text = os.fspath(url)
         if "::" in text:
             raise InputError("chained URLs are not supported", where=text, expected="a path or a plain URL")
-        if _MISSPELT.match(text):
+        if is_url(text) and not text.partition(":")[2].startswith("//"):
             # It would be a folder here, and days of work might go into it.
             raise InputError(
                 "URL is misspelt",

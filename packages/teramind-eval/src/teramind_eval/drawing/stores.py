@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from teramind_data.console import note
 from teramind_data.errors import InputError, StoreError
+from teramind_eval.drawing.colour import MORPHOLOGY
 from teramind_eval.part import Part, same_pixel_size
 
 if TYPE_CHECKING:
     from teramind_data.store import Brain
 
-_MORPHOLOGY = "morphology"
 _KINDS = {"atlas": "measured", "expression": "measured", "generated": "generated"}
 
 
@@ -55,7 +55,7 @@ def open_parts(stores: Sequence[str], *, incomplete: bool = False) -> list[Part]
 
 def _check_channels(brain: Brain) -> None:
     """StoreError where the array of stains is not of the stains that the store names."""
-    if _MORPHOLOGY in brain.images and (found := brain.morphology.shape[0]) != len(brain.stains):
+    if MORPHOLOGY in brain.images and (found := brain.morphology.shape[0]) != len(brain.stains):
         raise StoreError(
             "store's image has not as many channels as stains",
             where=brain.url,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from teramind_data.errors import InputError, OutputExistsError, StoreError
-from teramind_data.store import Location
+from teramind_data.store import Location, is_url
 from teramind_data.store.journal import JOURNAL
 from teramind_data.store.metadata import read_root
 from teramind_eval.results import SCHEMA_VERSION
@@ -130,8 +129,7 @@ def state_of(
 
 
 def _check_place(folder: Path, kind: Kind) -> None:
-    # A path made of a URL has lost one of its slashes.
-    if re.match(r"[A-Za-z][\w+.-]+:/", str(folder)):
+    if is_url(folder):
         raise InputError(
             f"{kind.noun} cannot be written to a URL",
             where=folder,

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from teramind_eval.pairs import genes_shown
+
 _LONGEST_LIST = 6
 _LONGEST_TEXT = 160
 
@@ -115,12 +117,10 @@ def sampling(provenance: dict[str, Any]) -> str:
 
 def genes_taken(provenance: dict[str, Any]) -> str:
     """``shuffled genes``, ``edited genes (Th*0)``; empty where a store was generated from the brain's own."""
-    request = _inner(provenance, "request")
-    kind = _inner(request, "control").get("kind", "none")
-    taken = [] if kind == "none" else [f"{kind} genes"]
-    edits = request.get("edits")
-    if isinstance(edits, list) and edits:
-        taken.append(f"edited genes ({', '.join(map(str, edits))})")
+    control, edits = genes_shown(provenance)
+    taken = [f"{control} genes"] if control else []
+    if edits:
+        taken.append(f"edited genes ({', '.join(edits)})")
     return ", ".join(taken)
 
 

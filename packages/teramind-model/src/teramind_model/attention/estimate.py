@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from teramind_data.console import duration
 from teramind_data.errors import InputError
 from teramind_data.geometry import Box, Window, ceil_div
 from teramind_data.store import Brain
@@ -178,15 +179,6 @@ def unit_patches(unit: Unit, bins: int) -> int:
     return rows * columns
 
 
-def clock(seconds: float) -> str:
-    """A duration as people say it."""
-    if seconds < 90:
-        return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"
-
-
 def projection(
     network: NetworkConfig, patches: int, computing: float, reading: float, device: torch.device
 ) -> str:
@@ -204,7 +196,7 @@ def projection(
     a_patch = max(computing, reading) if device.type == "cuda" else computing + reading
     return (
         f"{patches:,} patches; {1 / computing:,.0f} a second computed on {device.type}, {1 / reading:,.0f} read: about "
-        f"{clock(patches * a_patch)}. {PAPER_SECTIONS} sections of {height:,} x {width:,} px with this network "
-        f"(n = {network.genes}, P = {network.patch}): about {clock(paper_patches(network) * a_patch)}. "
+        f"{duration(patches * a_patch)}. {PAPER_SECTIONS} sections of {height:,} x {width:,} px with this network "
+        f"(n = {network.genes}, P = {network.patch}): about {duration(paper_patches(network) * a_patch)}. "
         f"Less by the share of empty patches"
     )

@@ -21,6 +21,7 @@ from teramind_data.store import (
     ImageSpec,
     Section,
     create_brain,
+    is_url,
     open_brain,
     resume_brain,
     store_state,
@@ -192,7 +193,7 @@ class MatrixTarget:
     """The table of the matrix, and the sums towards it in a folder beside it that outlives a stop."""
 
     def __init__(self, path: str, request: Mapping[str, Any], genes: int) -> None:
-        self.path, self._is_url = Path(path), "://" in path
+        self.path = Path(path)
         table_kind(self.path)
         self._request = dict(request)
         self._genes = genes
@@ -208,7 +209,7 @@ class MatrixTarget:
             InputError: where no file can be at its name.
             OutputExistsError: where it was made from another, and is not to be replaced.
         """
-        if self._is_url:
+        if is_url(self.path):
             raise InputError(
                 "the matrix is a local file", where=self.path, remedy="Give a path, and copy it from there"
             )

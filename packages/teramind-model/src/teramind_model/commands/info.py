@@ -57,23 +57,11 @@ def info(
         found = describe_checkpoint(loaded, steps)
     if training_memory is not None:
         found["training_memory"] = describe_training_memory(network, training_memory)
-        found["training_memory"]["float32"] = _float32_memory(network, training_memory)
     if as_json:
         typer.echo(json.dumps(found, indent=1, ensure_ascii=False))
         return
     for label, text in _lines(found, all_genes=genes):
         typer.echo(f"{label:<12}{text}")
-
-
-def _float32_memory(network: Any, batch: int) -> dict[str, Any]:
-    """Peaks in float32, the default of ``train``, beside those that ``describe_training_memory`` gives; bytes."""
-    from teramind_model.network.training_memory import training_memory
-
-    peaks = {
-        key: {"peak": training_memory(network, batch, bf16=False, recompute=recompute).peak}
-        for key, recompute in (("plain", False), ("checkpointing", True))
-    }
-    return {"precision": "32-true", **peaks}
 
 
 def _lines(found: dict[str, Any], *, all_genes: bool) -> Iterator[tuple[str, str]]:

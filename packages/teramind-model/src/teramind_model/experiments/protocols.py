@@ -8,12 +8,10 @@ from pathlib import Path
 
 from teramind_data.errors import InputError
 from teramind_model.checkpoint import SHIPPED
-from teramind_model.config import resolve
 from teramind_model.experiments.budgets import Budget
 from teramind_model.experiments.plan import Plan, Step
 from teramind_model.methods.protocol import sees_genes
 from teramind_model.methods.registry import find_method
-from teramind_model.presets import find_preset
 
 __all__ = [
     "BRAINS",
@@ -103,9 +101,8 @@ class Variant:
     @property
     def sees_genes(self) -> bool:
         """Whether other genes could change its image."""
-        # Any size tells, so the preset does not matter; those of the smallest are quickly made.
-        chosen = resolve({}, {"atlas": ["any"], "preset": "phantom", "method": self.method})
-        return sees_genes(chosen.config.network(find_preset("phantom").genes))
+        # Any size tells.
+        return sees_genes(find_method(self.method).shape({"genes": 1, "stains": 2}))
 
 
 def parse_variants(text: str) -> tuple[Variant, ...]:

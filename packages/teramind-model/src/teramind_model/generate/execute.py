@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 
 from teramind_data.console import Advance, note
-from teramind_data.errors import InputError
+from teramind_data.errors import InputError, told
 from teramind_data.geometry import Box
 from teramind_data.store import BrainWriter, open_brain, resume_brain
 from teramind_data.workers import Cluster, Pool, Runner, place, runner
@@ -277,9 +277,8 @@ def _following(
                 follower.look()
         except BaseException as error:  # noqa: BLE001  raised where the scope ends
             failures.append(error)
-            told = " ".join(str(error).split()) or type(error).__name__
             note(
-                f"progress stops here, and looking with it; the units do not, the run fails at its end: {told}"
+                f"progress stops here, and looking with it; the units do not, the run fails at its end: {told(error)}"
             )
 
     failures: list[BaseException] = []

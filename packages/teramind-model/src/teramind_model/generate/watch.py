@@ -6,7 +6,6 @@ preview also looks at those that are there already.
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,10 +18,10 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from teramind_data.console import note
-from teramind_data.errors import InputError, MissingInputError, StoreError
+from teramind_data.errors import InputError, MissingInputError, StoreError, told
 from teramind_data.geometry import BIN_PX, Box, tiles
 from teramind_data.picture import jpeg, sheet
-from teramind_data.store import Brain, BrainSpec, BrainWriter, open_brain
+from teramind_data.store import Brain, BrainSpec, BrainWriter, is_url, open_brain
 from teramind_data.store.location import Location
 from teramind_model.generate.config import WatchOptions
 
@@ -56,7 +55,7 @@ class Preview:
     """
 
     def __init__(self, file: Path, spec: BrainSpec, edge: int = _PREVIEW_PX) -> None:
-        if re.match(r"[A-Za-z][\w+.-]+:/", str(file)):
+        if is_url(file):
             raise InputError("preview is a local file", where=file, remedy="Give a path")
         if file.suffix.lower() not in (".jpg", ".jpeg"):
             raise InputError("preview is no JPEG", expected="a name that ends in .jpg", found=file.name)
@@ -133,8 +132,7 @@ class Watchers:
             except Exception as error:  # noqa: BLE001  hours of work do not end for a look at them; raised at the end
                 del self._looking[name]
                 self._failures.append(error)
-                told = " ".join(str(error).split()) or type(error).__name__
-                note(f"{name} stops here; what is made goes on, and the run fails at its end: {told}")
+                note(f"{name} stops here; what is made goes on, and the run fails at its end: {told(error)}")
 
     @property
     def anybody(self) -> bool:
@@ -162,7 +160,8 @@ class Watchers:
         if self.preview is not None:
             if brain.complete:
                 self.preview.show(brain)
-            self.preview.save()
+            else:
+                self.preview.save()
         if self.likeness is not None:
             self.likeness.tell()
 

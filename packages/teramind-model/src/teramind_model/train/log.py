@@ -14,7 +14,7 @@ from uuid import uuid4
 
 from teramind_data.errors import InputError
 from teramind_model.train.board import Board
-from teramind_model.train.run_directory import writing
+from teramind_model.train.run_directory import replace_rows, writing
 
 __all__ = ["Row", "TrainLog", "find_wandb"]
 
@@ -56,13 +56,8 @@ class TrainLog:
         self._file = csv_file
         self._wandb = None if wandb is None else _open_wandb(wandb, csv_file.parent)
         kept = _rows_up_to(csv_file, start, len(self._columns))
-        temporary = csv_file.with_name(f".{csv_file.name}.tmp")
+        replace_rows(csv_file, [self._columns, *kept])
         with writing(csv_file):
-            with temporary.open("w", newline="", encoding="utf-8") as handle:
-                writer = csv.writer(handle, lineterminator="\n")
-                writer.writerow(self._columns)
-                writer.writerows(kept)
-            temporary.replace(csv_file)
             self._handle = csv_file.open("a", newline="", encoding="utf-8")
         self._writer = csv.writer(self._handle, lineterminator="\n")
         self._board = Board(tensorboard, start)

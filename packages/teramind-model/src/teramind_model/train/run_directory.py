@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 from teramind_data.errors import InputError, OutputExistsError, StoreError
 from teramind_model.checkpoint import CONFIG, checkpoint_name, run_checkpoints
 
-__all__ = ["RunDirectory", "writing"]
+__all__ = ["RunDirectory", "replace_rows", "writing"]
 
 
 @contextmanager
@@ -30,6 +31,15 @@ def writing(file: Path) -> Iterator[None]:
             found=error.strerror or error,
             remedy="Free space or check permissions, or choose another --out",
         ) from error
+
+
+def replace_rows(file: Path, rows: Iterable[Iterable[str]]) -> None:
+    """Write a CSV file anew, whole or not at all; StoreError where that fails."""
+    temporary = file.with_name(f".{file.name}.tmp")
+    with writing(file):
+        with temporary.open("w", newline="", encoding="utf-8") as handle:
+            csv.writer(handle, lineterminator="\n").writerows(rows)
+        temporary.replace(file)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from teramind_model.data.crops import CropSource
 from teramind_model.data.keys import Purpose, generator
 from teramind_model.diffusion.objective import Block
 from teramind_model.methods.protocol import Method
-from teramind_model.train.run_directory import writing
+from teramind_model.train.run_directory import replace_rows
 
 __all__ = ["TIMES", "Validation", "append_scores", "choose"]
 
@@ -81,8 +81,4 @@ def append_scores(file: Path, step: int, terms: Sequence[str], losses: dict[int,
                 r for r in csv.reader(handle) if len(r) == len(header) and r[0].isdigit() and int(r[0]) < step
             ]
     rows += [[str(step), str(t), *(repr(losses[t][term]) for term in terms)] for t in losses]
-    temporary = file.with_name(f".{file.name}.tmp")
-    with writing(file):
-        with temporary.open("w", newline="", encoding="utf-8") as handle:
-            csv.writer(handle, lineterminator="\n").writerows([header, *rows])
-        temporary.replace(file)
+    replace_rows(file, [header, *rows])
