@@ -16,7 +16,7 @@ from teramind_data.errors import TeramindError
 if TYPE_CHECKING:
     import typer
 
-__all__ = ["Advance", "duration", "note", "progress", "run_cli"]
+__all__ = ["Advance", "duration", "note", "progress", "run_cli", "told"]
 
 _PLAIN_INTERVAL_S = 5.0
 _INTERRUPTED = "error: interrupted"
@@ -166,6 +166,11 @@ def _plain_lines(total: float | None, description: str, unit: str, out: TextIO) 
     # Not in a finally: after an error the error itself is the last line.
     yield advance
     print(line(), file=out, flush=True)
+
+
+def told(error: BaseException) -> str:
+    """What an error says, on one line; its type where it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def duration(seconds: float) -> str:

@@ -15,7 +15,6 @@ __all__ = [
     "StoreError",
     "TeramindError",
     "TransferError",
-    "told",
 ]
 
 
@@ -23,11 +22,6 @@ def _one_line(value: object) -> str:
     """Text on one line; what cannot be printed (zero bytes, escapes, broken names of files) as its number."""
     text = " ".join(str(value).split())
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
-def told(error: BaseException) -> str:
-    """What an error says, on one line; its type where it says nothing."""
-    return _one_line(error) or type(error).__name__
 
 
 class TeramindError(Exception):

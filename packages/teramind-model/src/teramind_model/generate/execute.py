@@ -20,8 +20,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from teramind_data.console import Advance, note
-from teramind_data.errors import InputError, told
+from teramind_data.console import Advance, note, told
+from teramind_data.errors import InputError
 from teramind_data.geometry import Box
 from teramind_data.store import BrainWriter, open_brain, resume_brain
 from teramind_data.workers import Cluster, Pool, Runner, place, runner

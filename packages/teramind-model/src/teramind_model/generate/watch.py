@@ -17,8 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from teramind_data.console import note
-from teramind_data.errors import InputError, MissingInputError, StoreError, told
+from teramind_data.console import note, told
+from teramind_data.errors import InputError, MissingInputError, StoreError
 from teramind_data.geometry import BIN_PX, Box, tiles
 from teramind_data.picture import jpeg, sheet
 from teramind_data.store import Brain, BrainSpec, BrainWriter, is_url, open_brain
