@@ -46,11 +46,11 @@ def store(label: str, role: Role, psnr: float, regions: int, far: float | None) 
 
 
 def test_regions_and_distances_are_drawn_where_measured() -> None:
-    stores = [store("real", "real", 0, 0, None), store("ours", "generated", 30, 20, 4.0)]
-    stores.append(store("shuffled", "control", 20, 20, 9.0))
+    stores = [store("real", "real", 0, 0, None), store("ours", "generated", 30, 40, 4.0)]
+    stores.append(store("shuffled", "control", 20, 40, 9.0))
     regions, far = likeness_charts(stores)
-    assert len(regions.numbers) == 2 * 20 * 3
-    assert "16 regions" in regions.note
+    assert len(regions.numbers) == 2 * 40 * 3
+    assert "30 regions" in regions.note
     assert {row["sfid"] for row in far.numbers} == {4.0, 9.0}
     for chart in (regions, far):
         pictures = [

@@ -6,7 +6,6 @@ import json
 import re
 import shutil
 import uuid
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,6 @@ from teramind_eval.config import parse_controls, parse_generated, report_config
 from teramind_eval.gallery.build import GALLERY
 from teramind_eval.report.build import write_report
 from teramind_eval.report.output import REPORT, Kind, fingerprint, name_of, state_of
-from teramind_eval.report.provenance import sampling
 from tests.eval.conftest import Stores
 from tests.eval.drawn import (
     CANVAS,
@@ -127,7 +125,9 @@ def test_the_page_shows_all_measures_of_nuclei(metrics: dict[str, Any], report: 
                 assert f"<small>KS {row['kolmogorov_smirnov']:.3f} (" in shown
     one = table.loc["noisy", "solidity"]
     assert f'<span class="number">{one["mean"]:.3f} ± {one["sd"]:.3f}</span>' in shown
-    assert f"<small>mean in {one['mean_low']:.3f}–{one['mean_high']:.3f}</small>" in shown
+    assert (
+        f"<small>n {int(one['n']):,}, mean in {one['mean_low']:.3f}–{one['mean_high']:.3f}</small>" in shown
+    )
     assert f"W {one['wasserstein']:.4f} ({one['wasserstein_low']:.4f}–" in shown
     shares = (
         pd.read_parquet(report / "figures/nuclei_shapes.parquet").groupby(["measure", "store"])["share"].sum()
@@ -249,9 +249,19 @@ def test_figures_have_their_numbers_beside_them(report: Path, metrics: dict[str,
     totals = shares.groupby(["measure", "store"])["share"].sum()
     assert ((totals > 0.9) & (totals < 1.0 + 1e-9)).all()
     places = pd.read_parquet(report / "figures/places.parquet")
-    assert len(places) == 3 * 3 * 4
+    # Of four stores: three places at three zooms, both stains and the nuclei of the first, two sections' montage.
+    assert places.groupby("view").size().to_dict() == {
+        "Montage": 8,
+        "Nuclei": 3 * 4 + 2 * 4,
+        "Region": 3 * 4 + 4,
+        "Whole section": 3 * 4,
+    }
     assert all((report / "figures" / name).is_file() for name in places["file"])
     assert places.groupby("place")["section"].nunique().eq(1).all()
+    nuclei = pd.read_parquet(report / "figures/nuclei_by_section.parquet")
+    nuclei = nuclei.set_index(["store", "section", "measure"])
+    wanted = metrics["by_label"]["noisy"]["sections"][1]["scores"]["nuclei"]["measures"]["area_um2"]["value"]
+    assert nuclei.loc["noisy", "s1", "area_um2"][["mean", "sd", "n"]].to_dict() == wanted
     tissue = pd.read_parquet(report / "figures/space_tissue_real.parquet")
     assert set(tissue["section"]) == {"s0", "s1"}
     assert tissue["y_um"].max() < CANVAS[0] * 0.432
@@ -413,24 +423,6 @@ def test_several_runs_are_told_from_each_other(stores: Stores, tmp_path: Path) -
     assert f"--generated noisy={stores.bad} --generated baseline={baseline}" in text
 
 
-def test_runs_are_cut_to_their_common_sections(stores: Stores, tmp_path: Path) -> None:
-    from teramind_eval.pairs import open_store, same_sections, warn_about
-
-    def run(name: str, section: str) -> Path:
-        return write_generated(tmp_path / name, _images()[:1], sections=(Section(0, section, 0.0),))
-
-    real = open_store(str(stores.real), "real", "real")
-    whole = open_store(str(stores.good), "whole", "generated")
-    part = open_store(str(run("part.zarr", "s1")), "part", "generated")
-    cut = same_sections((real, whole, part))
-    assert [one.brain.sections[0].name for one in cut] == ["s1", "s1", "s1"]
-    found = warn_about(cut[0].brain, cut[1:])
-    assert "whole has 1 more, which are left out: another run lacks them." in found
-    first = open_store(str(run("first.zarr", "s0")), "first", "generated")
-    with pytest.raises(InputError, match=r"no section in common: .*part\.zarr, .*first\.zarr .*found s1; s0"):
-        same_sections((real, part, first))
-
-
 def test_a_store_without_images_is_named(stores: Stores, tmp_path: Path) -> None:
     sections = tuple(Section(i, f"s{i}", 100.0 * i) for i in range(2))
     spec = BrainSpec("expression", CANVAS, 0.432, sections, Panel(("a", "b")), stains=())
@@ -561,63 +553,6 @@ def test_truth_that_lacks_a_section_is_named(stores: Stores, tmp_path: Path) -> 
     (truth / "s1" / "cells.csv").write_text("y,x\n1,2\n")
     with pytest.raises(InputError, match="lacks columns"):
         write_report(config(stores, tmp_path / "out", truth=str(truth)))
-
-
-def test_a_control_of_another_model_is_warned_about(stores: Stores, tmp_path: Path) -> None:
-    from teramind_eval.pairs import open_store, warn_about
-
-    provenance = {
-        "checkpoint": {"sha256": "1" * 64},
-        "request": {"region": [0, 64, 0, 64]},
-        "atlas": {"url": "D.zarr", "panel_fingerprint": "2" * 64},
-    }
-    other = write_generated(tmp_path / "other.zarr", _images(), provenance=provenance)
-    real = open_store(str(stores.real), "real", "real")
-    run = open_store(str(stores.good), "generated", "generated")
-    control = open_store(str(other), "shuffled", "control")
-    found = warn_about(real.brain, (run, control))
-    assert any("another checkpoint" in one for one in found)
-    assert any("part of the canvas" in one for one in found)
-    assert any("shuffled was made from another brain (D.zarr)" in one for one in found)
-    assert warn_about(real.brain, (run, open_store(str(stores.shuffled), "shuffled", "control"))) == []
-
-
-def test_stores_given_for_what_they_are_not_are_warned_about(stores: Stores, tmp_path: Path) -> None:
-    from teramind_eval.pairs import open_store, warn_about
-
-    real = open_store(str(stores.real), "real", "real")
-    run = open_store(str(stores.good), "ours", "generated")
-    (found,) = warn_about(real.brain, (replace(real, label="ours", role="generated"),))
-    assert "ours" in found and "measured brain and was not generated" in found
-    (found,) = warn_about(real.brain, (run, replace(run, label="same", role="control")))
-    assert found == "same is the store of ours itself: it is no control of it."
-    made = {"request": {"control": {"kind": "shuffled"}}}
-    shuffled = write_generated(tmp_path / "S.zarr", _images(), provenance=made)
-    (found,) = warn_about(real.brain, (open_store(str(shuffled), "ours", "generated"),))
-    assert "ours is a control (shuffled genes) and no run" in found
-    assert sampling({"steps": 3, "seed": 0, **made}) == "Generated with 3 steps, seed 0, from shuffled genes."
-    made = {"request": {"edits": ["Th*0"], "edited": {"everywhere": True}, "control": {"kind": "none"}}}
-    edited = write_generated(tmp_path / "E.zarr", _images(), provenance=made)
-    (found,) = warn_about(real.brain, (open_store(str(edited), "ours", "generated"),))
-    assert "ours was generated from edited genes (Th*0)" in found
-    assert sampling({"steps": 3, "seed": 0, **made}).endswith(", from edited genes (Th*0).")
-    assert warn_about(real.brain, (run, open_store(str(shuffled), "shuffled", "control"))) == []
-
-
-def test_a_store_made_from_another_atlas_is_warned_about(stores: Stores, tmp_path: Path) -> None:
-    from teramind_eval.pairs import open_store, warn_about
-
-    real = open_store(str(stores.real), "real", "real")
-    panel = real.brain.brain.spec.panel
-    assert panel is not None
-    own = real.brain.brain.spec.fingerprint
-    for name, stated, warned in (("own", own, False), ("other", "3" * 64, True), ("old", None, False)):
-        # The same panel, so that only the fingerprint tells.
-        atlas = {"url": "D.zarr", "panel_fingerprint": panel.fingerprint, "fingerprint": stated}
-        made = write_generated(tmp_path / f"{name}.zarr", _images(), provenance={"atlas": atlas})
-        found = warn_about(real.brain, (open_store(str(made), name, "generated"),))
-        assert found == [] or "another store (D.zarr)" in found[0]
-        assert len(found) == warned
 
 
 def test_a_device_that_is_not_there_is_refused_before_any_work(stores: Stores, tmp_path: Path) -> None:

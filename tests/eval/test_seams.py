@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 
 from teramind_data.errors import InputError
-from teramind_eval.metrics import seams as module
+from teramind_data.geometry import Box, tiles
+from teramind_eval import likeness
+from teramind_eval.likeness import measure_tiles
 from teramind_eval.metrics.seam_scores import grids_of, seam_scores
-from teramind_eval.metrics.seams import Grid, SeamSums, between_sections, border_sums, section_seams
+from teramind_eval.metrics.seams import Grid, SeamScan, SeamSums, SectionSeams, between_sections, border_sums
 from teramind_eval.pairs import Compared, open_store
 from teramind_eval.results import TOGETHER, SeamScores
 from tests.eval.conftest import Stores
@@ -37,16 +39,15 @@ def by_loop(image: np.ndarray, counted: np.ndarray, grid: int) -> SeamSums:
 
 def scores_of(stores: Sequence[Compared], grids: dict[str, Grid]) -> tuple[SeamScores, ...]:
     """All sections of all stores that have a grid."""
-    real = stores[0].brain
-    found = {
-        one.label: [
-            section_seams(real, one.brain, section.index, grids[one.label].tile, TILE)
-            for section in real.sections
-        ]
-        for one in stores
-        if one.label in grids
-    }
+    sections = [section.index for section in stores[0].brain.sections]
+    found = {label: [seams_of(stores, section, grids)[label] for section in sections] for label in grids}
     return seam_scores(stores, grids, found)
+
+
+def seams_of(stores: Sequence[Compared], section: int, grids: dict[str, Grid]) -> dict[str, SectionSeams]:
+    measured = measure_tiles(stores, section, TILE, grids=grids)
+    assert {label for label, one in measured.items() if one.seams is not None} == set(grids)
+    return {label: one.seams for label, one in measured.items() if one.seams is not None}
 
 
 def tissue_of(section: int) -> np.ndarray:
@@ -61,9 +62,9 @@ def tissue_of(section: int) -> np.ndarray:
 def test_streamed_sums_are_those_of_a_loop(
     stores: Stores, monkeypatch: pytest.MonkeyPatch, grid: int
 ) -> None:
-    monkeypatch.setattr(module, "_BLOCK_PX", 96)
+    monkeypatch.setattr(likeness, "block_edge", lambda _: 96)
     real, good = open_store(str(stores.real), "real", "real"), open_store(str(stores.good), "G", "generated")
-    found = section_seams(real.brain, good.brain, 1, grid, TILE)
+    found = seams_of((real, good), 1, {"G": Grid(grid)})["G"]
     pixels, counted = np.asarray(good.brain.read("morphology", 1)), tissue_of(1)
     assert not counted.all()
     assert found.sums == tuple(by_loop(image, counted, grid) for image in pixels)
@@ -73,17 +74,31 @@ def test_streamed_sums_are_those_of_a_loop(
     assert np.isnan(found.means[:, ~held]).all()
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_blocks_that_hold_no_tissue_are_no_neighbours(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    image = rng.integers(0, 256, (1, 112, 90), dtype=np.uint8)
+    held = rng.random((7, 6)) < 0.4
+    counted = held.repeat(16, 0).repeat(16, 1)[:112, :90]
+    scan = SeamScan(1, (112, 90), 24, 16)
+    for block in tiles(Box(0, 112, 0, 90), 32):
+        tissue = [one for one in tiles(block, 16) if held[one.y0 // 16, one.x0 // 16]]
+        if tissue:
+            scan.add(block, image[(..., *block.slices)], tissue)
+    assert scan.seams().sums == (by_loop(image[0], counted, 24),)
+
+
 def test_a_step_on_the_borders_is_seen_and_only_there() -> None:
     rng = np.random.default_rng(0)
     image = rng.integers(100, 120, (64, 64)).astype(np.uint8)
     whole = np.ones(image.shape, bool)
     steps = image + 20 * (np.indices(image.shape) // 16 % 2).sum(axis=0).astype(np.uint8)
-    assert border_sums(image, 16, (0, 0), whole, image.shape).index == pytest.approx(1, abs=0.15)
-    assert border_sums(steps, 16, (0, 0), whole, image.shape).index > 4
-    assert border_sums(steps, 16, (8, 8), whole, image.shape).index < 1
+    assert border_sums(image, 16, (0, 0), whole).index == pytest.approx(1, abs=0.15)
+    assert border_sums(steps, 16, (0, 0), whole).index > 4
+    assert border_sums(steps, 16, (8, 8), whole).index < 1
     with pytest.raises(InputError, match="too small"):
-        border_sums(image, 1, (0, 0), whole, image.shape)
-    assert np.isnan(border_sums(np.full((64, 64), 7, np.uint8), 16, (0, 0), whole, image.shape).index)
+        border_sums(image, 1, (0, 0), whole)
+    assert np.isnan(border_sums(np.full((64, 64), 7, np.uint8), 16, (0, 0), whole).index)
 
 
 def test_sections_are_compared_by_tone() -> None:

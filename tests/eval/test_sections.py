@@ -16,6 +16,7 @@ from teramind_data.errors import InputError, StoreError
 from teramind_data.geometry import Box
 from teramind_data.store import Brain, create_brain, open_brain
 from teramind_eval import sections
+from teramind_eval.cautions import warn_about
 from teramind_eval.config import report_config
 from teramind_eval.evaluate import Measured, Raw, Sizes, Task, store_results
 from teramind_eval.journal import Arrays, Journal, pack, unpack
@@ -30,7 +31,7 @@ from teramind_eval.metrics.distribution import (
 from teramind_eval.metrics.image import ms_ssim, psnr, ssim
 from teramind_eval.metrics.seams import Grid
 from teramind_eval.morphometry.watershed import Watershed
-from teramind_eval.pairs import open_store, regions_of_tiles, same_place, warn_about
+from teramind_eval.pairs import open_store, regions_of_tiles, same_place
 from teramind_eval.report import build
 from teramind_eval.report.charts import curve_charts
 from teramind_eval.report.likeness_charts import likeness_charts

@@ -20,7 +20,7 @@ from teramind_eval.likeness import ByStain, ImageSums, measure_tiles
 from teramind_eval.metrics.distribution import Distribution, Extractor, FeatureSums, Reference
 from teramind_eval.metrics.image import score_tiles
 from teramind_eval.metrics.image_on_device import Scorer
-from teramind_eval.metrics.seams import Grid, SectionSeams, section_seams
+from teramind_eval.metrics.seams import Grid, SectionSeams
 from teramind_eval.morphometry.annotation import region_names, regions_of_nuclei, regions_of_patches
 from teramind_eval.morphometry.bootstrap import patch_weights
 from teramind_eval.morphometry.compare import Match, match_centroids
@@ -159,7 +159,7 @@ def measure_section(
     real = stores[0].brain
     name = real.sections[section].name
     truth = None if task.truth is None else read_truth(task.truth, name, real.canvas).inside(real.inside)
-    likeness = measure_tiles(stores, section, sizes.tile, extractor, task.seed, task.draws, score)
+    likeness = measure_tiles(stores, section, sizes.tile, extractor, task.seed, task.draws, score, task.grids)
     features = {label: one.features for label, one in likeness.items()}
     labels = [one.label for one in stores]
     far = distances(features, labels[0], labels[1:])
@@ -185,20 +185,13 @@ def measure_section(
             None if truth is None else match_centroids(truth.centroids, truth.radius_px, nuclei.centroids),
             None if nuclei is reference else _match_nuclei(reference, nuclei),
             far.get(one.label, {}),
-            _seams(task, one, section),
+            likeness[one.label].seams,
             Between(
                 likeness[one.label].between,
                 Match() if first is None or one.label not in task.draws[1:] else _match_nuclei(first, nuclei),
             ),
         )
     return out, features
-
-
-def _seams(task: Task, store: Compared, section: int) -> SectionSeams | None:
-    grid = task.grids.get(store.label)
-    if grid is None:
-        return None
-    return section_seams(task.stores[0].brain, store.brain, section, grid.tile, task.sizes.tile)
 
 
 def section_nuclei(

@@ -1,6 +1,7 @@
 """One pass over the tissue tiles of a section: every measure that shares tiles, each tile read once a store.
 
-PSNR, SSIM and MS-SSIM compare a tile with the real one at its place; Inception features are summed for FID, sFID, KID.
+PSNR, SSIM and MS-SSIM compare a tile with the real one at its place; Inception features are summed for FID, sFID, KID;
+tiles' means and the change across their borders tell of seams.
 Nothing larger than a block of pixels is held of any store.
 """
 
@@ -18,6 +19,7 @@ from teramind_eval.metrics.accumulate import Moments
 from teramind_eval.metrics.distribution import Extractor, FeatureSums, Gathered, tile_keys
 from teramind_eval.metrics.image import WINDOW, TileScores, score_tiles, spread_scores
 from teramind_eval.metrics.image_on_device import Scorer
+from teramind_eval.metrics.seams import Grid, SeamScan, SectionSeams
 from teramind_eval.pairs import Compared, regions_of_tiles, tissue_boxes
 from teramind_eval.part import SPREAD
 from teramind_eval.results import TOGETHER
@@ -87,11 +89,15 @@ def _merged(mine: Mapping[str, ByStain], theirs: Mapping[str, ByStain]) -> dict[
 
 @dataclass(frozen=True)
 class Likeness:
-    """Sums of one store's section: scores of its tiles, features by stain grouping, scores beside a first draw."""
+    """Sums of one store's section: scores of its tiles, features by stain grouping, scores beside a first draw.
+
+    `seams` is None for a store whose seams were not asked for.
+    """
 
     image: ImageSums
     features: dict[str, FeatureSums]
     between: ImageSums
+    seams: SectionSeams | None = None
 
 
 def measure_tiles(
@@ -102,6 +108,7 @@ def measure_tiles(
     seed: int = 0,
     draws: Sequence[str] = (),
     score: Scorer = score_tiles,
+    grids: Mapping[str, Grid] | None = None,
 ) -> dict[str, Likeness]:
     """Likeness of one section of every store, by label; the first store is the real one and has no image scores.
 
@@ -114,6 +121,7 @@ def measure_tiles(
         draws: labels of stores that differ in their seed alone; each is also scored beside the first of them. A single
             one holds the spread of its own draws.
         score: scores tiles.
+        grids: by label, how stores were put together; seams are measured of these.
     """
     real = stores[0].brain
     names = (*real.stains, TOGETHER)
@@ -121,16 +129,25 @@ def measure_tiles(
     images = {one.label: ImageSums() if one is stores[0] else _of_none(names) for one in stores}
     between = {one.label: ImageSums() for one in stores}
     gathered: dict[str, dict[str, Gathered]] = {one.label: {} for one in stores}
+    scans = {
+        label: SeamScan(len(real.stains), real.canvas, grid.tile, edge)
+        for label, grid in (grids or {}).items()
+    }
     for block in tiles(Box(0, real.canvas[0], 0, real.canvas[1]), block_edge(edge)):
-        wanted = [tile for tile in tissue_boxes(real, section, block, edge) if min(tile.shape) >= WINDOW]
-        if not wanted:
+        tissue = tissue_boxes(real, section, block, edge)
+        if not tissue:
             continue
+        wanted = [tile for tile in tissue if min(tile.shape) >= WINDOW]
         local = [tile.shift(-block.y0, -block.x0) for tile in wanted]
         regions = regions_of_tiles(real, section, wanted)
         keys = tile_keys(real.chosen[section], wanted, seed)
         reference = first = _read(real, section, block)
         for one in stores:
             pixels = reference if one is stores[0] else _read(one.brain, section, block)
+            if one.label in scans:
+                scans[one.label].add(block, pixels, tissue)
+            if not wanted:
+                continue
             if one is not stores[0]:
                 scores = score(reference, pixels, local)
                 images[one.label] = images[one.label].merge(ImageSums.of(scores, names, regions))
@@ -146,7 +163,15 @@ def measure_tiles(
                 for name, coloured in groupings(pixels, real.stains).items():
                     cut = [coloured[(slice(None), *tile.slices)] for tile in local]
                     gathered[one.label].setdefault(name, Gathered()).add(extractor(cut), keys)
-    return {label: Likeness(image, _sums(gathered[label]), between[label]) for label, image in images.items()}
+    return {
+        label: Likeness(
+            image,
+            _sums(gathered[label]),
+            between[label],
+            scans[label].seams() if label in scans else None,
+        )
+        for label, image in images.items()
+    }
 
 
 def block_edge(tile: int, most: int = 2048) -> int:

@@ -11,9 +11,8 @@ import numpy.typing as npt
 
 from teramind_data.errors import InputError, StoreError
 from teramind_data.geometry import BIN_PX, Box, tiles
-from teramind_eval.metrics.distribution import FEW
 from teramind_eval.part import Part, same_pixel_size
-from teramind_eval.results import Role, StoreResult
+from teramind_eval.results import Role
 
 
 @dataclass(frozen=True)
@@ -109,20 +108,20 @@ def same_sections(stores: Sequence[Compared]) -> tuple[Compared, ...]:
     for one in runs:
         strange = [name for name in has[one.label] if name not in has[stores[0].label]]
         if strange:
-            raise _wrong_names(one, real, f"{real.url}'s", f"{_some(strange)}, which are not there")
+            raise _wrong_names(one, real, f"{real.url}'s", f"{some(strange)}, which are not there")
     names = [name for name in _names(stores[0]) if all(name in has[one.label] for one in runs)]
     if not names:
         raise InputError(
             "generated stores have no section in common",
             where=", ".join(one.brain.url for one in runs),
             expected="sections of the same names",
-            found="; ".join(_some(has[one.label]) for one in runs),
+            found="; ".join(some(has[one.label]) for one in runs),
             remedy="Compare them in reports of their own",
         )
     for one in stores:
         lacking = [name for name in names if name not in has[one.label]]
         if lacking:
-            raise _wrong_names(one, real, _some(names), f"no {_some(lacking)}")
+            raise _wrong_names(one, real, some(names), f"no {some(lacking)}")
     return tuple(replace(one, brain=one.brain.named(names)) for one in stores)
 
 
@@ -136,7 +135,7 @@ def same_place(stores: Sequence[Compared]) -> tuple[Compared, ...]:
     """
     inside = stores[0].brain.inside
     for one in stores[1:]:
-        region = _region_of(one.brain) if "morphology" in one.brain.images else None
+        region = region_of(one.brain) if "morphology" in one.brain.images else None
         common = inside if region is None else inside.intersect(region)
         if common is None:
             raise InputError(
@@ -150,7 +149,7 @@ def same_place(stores: Sequence[Compared]) -> tuple[Compared, ...]:
     return tuple(replace(one, brain=one.brain.within(inside)) for one in stores)
 
 
-def _region_of(brain: Part) -> Box | None:
+def region_of(brain: Part) -> Box | None:
     """Where a store was generated, as `teramind-model generate` records it; None if unknown."""
     request = brain.provenance.get("request")
     region = request.get("region") if isinstance(request, dict) else None
@@ -179,7 +178,8 @@ def _wrong_names(store: Compared, real: Part, expected: str, found: str) -> Inpu
     )
 
 
-def _some(names: Sequence[str], most: int = 5) -> str:
+def some(names: Sequence[str], most: int = 5) -> str:
+    """The first names, and whether there are more."""
     return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
 
 
@@ -229,46 +229,6 @@ def regions_of_tiles(brain: Part, section: int, boxes: Sequence[Box]) -> npt.NDA
     return out
 
 
-def warn_about(real: Part, others: Sequence[Compared]) -> list[str]:
-    """What a reader must know before believing the numbers: incomplete stores, other panels, other seeds."""
-    found = []
-    for one in (Compared("the real brain", "real", real), *others):
-        if not one.brain.complete:
-            found.append(f"{one.label} ({one.brain.url}) is incomplete: its writing never finished.")
-    whole = real.brain.n_sections
-    if len(real.sections) < whole:
-        names = _some([section.name for section in real.sections], 8)
-        found.append(f"Only {len(real.sections)} of {whole} sections were generated and compared: {names}.")
-    generated = [one for one in others if one.role == "generated"]
-    for one in generated:
-        more = one.brain.brain.n_sections - len(one.brain.sections)
-        if more:
-            found.append(f"{one.label} has {more} more, which are left out: another run lacks them.")
-    for one in others:
-        found += _role_warning(one, generated)
-        found += _atlas_warning(real, one)
-        found += _region_warning(real, one)
-        found += _panel_warning(real, one)
-    for control in (one for one in others if one.role == "control"):
-        # A control belongs to one of the runs; it is none at all where it was made like neither.
-        differing = [_control_warning(run, control) for run in generated]
-        if all(differing):
-            found += differing[0]
-    return found
-
-
-def warn_of_few(scores: Sequence[StoreResult]) -> list[str]:
-    """That FID and sFID rest on too few tiles, where they do."""
-    counts = [far.n for one in scores for far in one.brain.distribution.values()]
-    if not counts or min(counts) >= FEW:
-        return []
-    return [
-        f"FID and sFID rest on {min(counts):,} tiles a store. Under {FEW:,}, the number of features, covariances lack "
-        "directions and the distances come out too large, the more so in single sections: compare stores by KID, which "
-        "has no such bias, and take FID and sFID only beside those of a control of as many tiles."
-    ]
-
-
 def genes_shown(provenance: dict[str, Any]) -> tuple[str, tuple[str, ...]]:
     """The control that a store is (``shuffled``, say; empty where it is none), and the edits of its genes."""
     request = provenance.get("request")
@@ -276,89 +236,6 @@ def genes_shown(provenance: dict[str, Any]) -> tuple[str, tuple[str, ...]]:
     control, edits = request.get("control"), request.get("edits")
     kind = control.get("kind", "none") if isinstance(control, dict) else "none"
     return "" if kind == "none" else kind, tuple(map(str, edits)) if isinstance(edits, list) else ()
-
-
-def _role_warning(one: Compared, runs: Sequence[Compared]) -> list[str]:
-    """Stores given for what they are not: measured ones, controls as runs, a run as its own control."""
-    if one.brain.kind != "generated":
-        return [
-            f"{one.label} ({one.brain.url}) is a measured brain and was not generated: its numbers say nothing of a "
-            "model."
-        ]
-    control, edits = genes_shown(one.brain.provenance)
-    if one.role == "generated" and control:
-        return [
-            f"{one.label} is a control ({control} genes) and no run: it does not show what the model makes of genes."
-        ]
-    if one.role == "generated" and edits:
-        return [
-            f"{one.label} was generated from edited genes ({', '.join(edits)}): it is not meant to be like the real "
-            "brain."
-        ]
-    twin = next((run for run in runs if run is not one and run.brain.url == one.brain.url), None)
-    if one.role == "control" and twin is not None:
-        return [f"{one.label} is the store of {twin.label} itself: it is no control of it."]
-    return []
-
-
-def _atlas_warning(real: Part, other: Compared) -> list[str]:
-    atlas = other.brain.provenance.get("atlas")
-    if not isinstance(atlas, dict) or real.panel is None:
-        return []
-    if atlas.get("panel_fingerprint") not in (None, real.panel.fingerprint):
-        return [
-            f"{other.label} was made from another brain ({atlas.get('url')}) than the real one here: "
-            "its panel differs."
-        ]
-    if atlas.get("fingerprint") in (None, real.brain.spec.fingerprint):
-        return []
-    return [
-        f"{other.label} was made from another store ({atlas.get('url')}) than the real one here. Where that is "
-        "another brain, or other sections, the numbers do not tell how good the model is."
-    ]
-
-
-def _panel_warning(real: Part, other: Compared) -> list[str]:
-    if real.panel is None or other.brain.panel is None:
-        return []
-    lacking = [gene for gene in other.brain.panel if gene not in real.panel]
-    if not lacking:
-        return []
-    some = ", ".join(lacking[:3])
-    return [
-        f"{other.label} was made from {len(lacking)} of {len(other.brain.panel)} genes that the real brain lacks "
-        f"({some}, ...): give the atlas that it was made from as --real, or read its numbers with care."
-    ]
-
-
-def _region_warning(real: Part, other: Compared) -> list[str]:
-    region = _region_of(other.brain)
-    if region is None or region == Box(0, real.canvas[0], 0, real.canvas[1]):
-        return []
-    return [
-        f"{other.label} was generated in a part of the canvas only (y0, y1, x0, x1 = "
-        f"{region.y0}, {region.y1}, {region.x0}, {region.x1} px): of all stores only tiles and patches that lie "
-        "wholly inside are scored, and nuclei inside."
-    ]
-
-
-def _control_warning(run: Compared, control: Compared) -> list[str]:
-    mine, theirs = _identity(run.brain.provenance), _identity(control.brain.provenance)
-    return [
-        f"{control.label} was made with another {what} than {run.label}: it is no control of it."
-        for what, value in mine.items()
-        if value is not None and theirs[what] is not None and value != theirs[what]
-    ]
-
-
-def _identity(provenance: dict[str, Any]) -> dict[str, object]:
-    """What a generated store and its control must share, as `teramind-model generate` records it; None if unknown."""
-    checkpoint, atlas = provenance.get("checkpoint"), provenance.get("atlas")
-    return {
-        "checkpoint": checkpoint.get("sha256") if isinstance(checkpoint, dict) else checkpoint,
-        "atlas": atlas.get("fingerprint") if isinstance(atlas, dict) else None,
-        "number of steps": provenance.get("steps"),
-    }
 
 
 def read_stain(brain: Part, section: int, box: Box, stain: str) -> np.ndarray:

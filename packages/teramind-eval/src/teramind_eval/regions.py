@@ -24,6 +24,11 @@ def region_name(real: Part, label: int) -> str:
     return real.brain.region_names.get(label, UNANNOTATED if label == 0 else f"region {label}")
 
 
+def in_words(name: str) -> str:
+    """A region's name as plots show it."""
+    return name.replace("_", " ")
+
+
 def one_label_a_name(real: Part, labels: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """Labels of any shape where all of one name are the smallest of that name: left and right are one region."""
     first: dict[str, int] = {}

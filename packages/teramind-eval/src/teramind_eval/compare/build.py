@@ -211,6 +211,12 @@ def _warnings(reports: Sequence[Report]) -> list[str]:
         if len({report.sections for report in own}) > 1:
             told = "; ".join(f"{one.label}: {', '.join(one.sections)}" for one in own)
             found.append(f"Runs over one brain were measured on different sections: {told}.")
+        if len({report.truth for report in own if report.truth}) > 1:
+            told = ", ".join(one.label for one in own if one.truth)
+            found.append(
+                "Runs over one brain were compared with different truths, so their scores against it differ for that "
+                f"alone: {told}."
+            )
         if len({report.inside for report in own}) > 1:
             told = "; ".join(f"{one.label}: {_part(one.inside)}" for one in own)
             found.append(

@@ -52,6 +52,7 @@ class Report:
         sizes: edges in px of tiles and patches.
         nuclei: what found nuclei, and how, in words; empty where the report does not say.
         inception: SHA-256 of the weights behind FID, sFID and KID; empty without.
+        truth: of each section with a table of true nuclei, how many bytes it has; empty without.
         inside: part of the canvas compared, y0, y1, x0, x1 px; None for all of it.
         warnings: its own.
     """
@@ -66,6 +67,7 @@ class Report:
     sizes: tuple[int, int]
     nuclei: str = ""
     inception: str = ""
+    truth: tuple[tuple[str, int], ...] = ()
     inside: tuple[int, int, int, int] | None = None
     warnings: tuple[str, ...] = ()
 
@@ -167,6 +169,7 @@ def read_report(label: str, folder: Path) -> Report:
     ]
     url = next(store.url for store in metrics.stores if store.role == "real")
     first = next(store for store in metrics.stores if store.role == "generated")
+    truth = metrics.inputs.get("truth", SavedInput()).tables
     found_by = metrics.settings.nuclei.items()
     return Report(
         label=label,
@@ -179,6 +182,7 @@ def read_report(label: str, folder: Path) -> Report:
         sizes=(metrics.settings.tile_px, metrics.settings.patch_px),
         nuclei=", ".join(str(value) if key == "segmenter" else f"{key} {value}" for key, value in found_by),
         inception=metrics.inputs.get("inception", SavedInput()).sha256,
+        truth=tuple((name, one.bytes) for name, one in truth.items()),
         inside=metrics.settings.inside,
         warnings=tuple(metrics.warnings),
     )

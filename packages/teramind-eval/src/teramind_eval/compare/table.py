@@ -120,7 +120,7 @@ def _column(
 def _cell(measure: Measure, value: Statistic | None, mark: Mark, best: bool) -> Cell:
     if value is None or value.mean is None:
         return Cell(None, "–", "", "", False)
-    spread = "" if value.sd is None else f"± {value.sd:.{measure.digits}f}"
+    spread = "" if value.sd is None else f"± {value.sd:.{measure.digits}f}, n {value.n:,}"
     return Cell(value, f"{value.mean:,.{measure.digits}f}", spread, mark, best)
 
 

@@ -15,22 +15,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from teramind_data.errors import InputError
-from teramind_data.geometry import Box, tiles
-from teramind_eval.pairs import tissue_boxes
-
-if TYPE_CHECKING:
-    from teramind_eval.part import Part
-
-#: Edge of what is read at a time, about, px.
-_BLOCK_PX = 2048
+from teramind_data.geometry import Box
 
 FloatArray = npt.NDArray[np.float64]
+Pixels = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +78,7 @@ def border_sums(
     grid: int,
     origin: tuple[int, int],
     counted: npt.NDArray[np.bool_],
-    own: tuple[int, int],
+    lead: tuple[int, int] = (0, 0),
 ) -> SeamSums:
     """Sums of a piece of an image, along y and x.
 
@@ -94,7 +87,7 @@ def border_sums(
         grid: edge of the tiles in pixels; they are counted from the canvas's corner.
         origin: canvas coordinates of the piece's first pixel.
         counted: pixels that count, `(y, x)`; of two neighbours both must.
-        own: rows and columns of the piece itself; what lies beyond are neighbours alone, so that the sums of pieces
+        lead: first rows and columns that belong to other pieces and are neighbours alone, so that the sums of pieces
             add up to those of the whole.
 
     Raises
@@ -106,12 +99,12 @@ def border_sums(
         raise InputError("tile is too small for seams", expected="at least 2 px", found=grid)
     total = SeamSums()
     # Across x is across y of the transposed image.
-    turned = ((image, counted, own[1], origin[0]), (image.T, counted.T, own[0], origin[1]))
-    for values, counts, breadth, start in turned:
+    turned = ((image, counted, lead[1], origin[0]), (image.T, counted.T, lead[0], origin[1]))
+    for values, counts, beside, start in turned:
         # Neighbours (i, i + 1) lie on two sides of a border where i + 1 is a multiple of the grid.
         on_border = (np.arange(1, len(values)) + start) % grid == 0
-        both = counts[1:, :breadth] & counts[:-1, :breadth]
-        squared = np.square(np.diff(values[:, :breadth].astype(np.int32), axis=0)) * both
+        both = counts[1:, beside:] & counts[:-1, beside:]
+        squared = np.square(np.diff(values[:, beside:].astype(np.int32), axis=0)) * both
         energy, count = squared.sum(axis=1), both.sum(axis=1)
         total = total.merge(
             SeamSums(
@@ -124,42 +117,59 @@ def border_sums(
     return total
 
 
-def section_seams(real: Part, store: Part, section: int, grid: int | None, tile: int) -> SectionSeams:
-    """Seams of one section of a store, block by block, over the tissue of the real brain.
+class SeamScan:
+    """Seams of one section of one store, from its blocks given one after another, row by row.
+
+    Of what was given, only last rows and columns of pixels are kept, until the blocks that they border on come.
 
     Args:
-        real: the atlas; its tiles of `tile` px that hold molecules count.
-        store: whose pixels are read.
-        section: of both.
+        stains: how many.
+        canvas: `(height, width)` in pixels.
         grid: edge of the store's tiles; None where it has none, and then there are no sums.
         tile: edge of tissue tiles.
     """
-    canvas = Box(0, real.canvas[0], 0, real.canvas[1])
-    sums = [SeamSums() for _ in store.stains]
-    shape = -(-canvas.height // tile), -(-canvas.width // tile)
-    means = np.full((len(store.stains), *shape), math.nan)
-    for own in tiles(canvas, max(1, _BLOCK_PX // tile) * tile):
-        # Neighbours beyond the block's last row and column belong to the next blocks' first tiles.
-        box = Box(own.y0, min(own.y1 + 1, canvas.y1), own.x0, min(own.x1 + 1, canvas.x1))
-        covered = box.cover(tile).clip(real.canvas) or box
-        tissue = tissue_boxes(real, section, covered, tile)
-        if not tissue:
-            continue
-        counted = np.zeros(covered.shape, dtype=bool)
+
+    def __init__(self, stains: int, canvas: tuple[int, int], grid: int | None, tile: int) -> None:
+        self._grid, self._tile = grid, tile
+        self._sums = [SeamSums()] * stains
+        self._means = np.full((stains, *(-(-edge // tile) for edge in canvas)), math.nan)
+        # By the y0, x0 of the block that they border on: row above it, column left of it. Last channel: what counts.
+        self._above: dict[tuple[int, int], Pixels] = {}
+        self._left: dict[tuple[int, int], Pixels] = {}
+
+    def add(self, block: Box, pixels: Pixels, tissue: Sequence[Box]) -> None:
+        """Take in the pixels `(c, y, x)` of a block of a grid of whole tiles, of which the `tissue` counts.
+
+        Blocks without tissue may be left out; the others come row by row, from left to right.
+        """
+        counted = np.zeros((1, *block.shape), np.uint8)
         for one in tissue:
-            counted[one.shift(-covered.y0, -covered.x0).slices] = True
-        counted = counted[: box.height, : box.width]
-        pixels = np.asarray(store.read("morphology", section, box))
-        for one in tissue:
-            inside = one.intersect(own)
-            if inside is not None:
-                cut = pixels[(..., *inside.shift(-box.y0, -box.x0).slices)]
-                means[:, one.y0 // tile, one.x0 // tile] = cut.mean(axis=(1, 2))
-        if grid is not None:
-            for index, image in enumerate(pixels):
-                found = border_sums(image, grid, (box.y0, box.x0), counted, own.shape)
-                sums[index] = sums[index].merge(found)
-    return SectionSeams(tuple(sums), means)
+            here = one.shift(-block.y0, -block.x0).slices
+            counted[(..., *here)] = 1
+            self._means[:, one.y0 // self._tile, one.x0 // self._tile] = pixels[(..., *here)].mean(
+                axis=(1, 2)
+            )
+        if self._grid is not None:
+            self._add_borders(self._grid, block, np.concatenate([pixels, counted]))
+
+    def _add_borders(self, grid: int, block: Box, found: Pixels) -> None:
+        wide = np.pad(found, ((0, 0), (1, 0), (1, 0)))
+        place = block.y0, block.x0
+        if place in self._above:
+            wide[:, :1, 1:] = self._above.pop(place)
+        if place in self._left:
+            wide[:, 1:, :1] = self._left[place]
+        # Of a block that was left out nothing is taken any more.
+        self._above = {at: row for at, row in self._above.items() if at[0] >= block.y0}
+        self._above[block.y1, block.x0] = found[:, -1:].copy()
+        self._left = {(block.y0, block.x1): found[..., -1:].copy()}
+        for index, image in enumerate(wide[:-1]):
+            more = border_sums(image, grid, (block.y0 - 1, block.x0 - 1), wide[-1] > 0, (1, 1))
+            self._sums[index] = self._sums[index].merge(more)
+
+    def seams(self) -> SectionSeams:
+        """What was found."""
+        return SectionSeams(tuple(self._sums), self._means)
 
 
 def between_sections(one: FloatArray, other: FloatArray, *, seam: bool) -> tuple[SeamSums, ...]:

@@ -15,6 +15,7 @@ from teramind_data.errors import InputError, MissingInputError
 from teramind_data.geometry import BIN_PX
 from teramind_eval.attention.maps import holds_maps_only
 from teramind_eval.attention.study import Study, study_attention, write_tables
+from teramind_eval.cautions import warn_about, warn_of_few, warn_of_truth
 from teramind_eval.evaluate import NUCLEAR_STAIN, Measured, Sizes, Task, store_results
 from teramind_eval.floor import Between, draws_of, noise_floor
 from teramind_eval.genes.scores import brain_scores, write_genes
@@ -31,8 +32,6 @@ from teramind_eval.pairs import (
     open_store,
     same_place,
     same_sections,
-    warn_about,
-    warn_of_few,
 )
 from teramind_eval.report.lock import claimed
 from teramind_eval.report.output import (
@@ -231,7 +230,12 @@ def gather(
     results = Results(
         settings=described[1],
         inputs=described[0],
-        warnings=(*_warnings(stores, maps_only), *attention.warnings, *warn_of_few(scores)),
+        warnings=(
+            *_warnings(stores, maps_only),
+            *attention.warnings,
+            *warn_of_truth(scores),
+            *warn_of_few(scores),
+        ),
         stores=scores,
         trends=attention.headlines.trends,
         beyond=attention.headlines.beyond,

@@ -11,6 +11,7 @@ from teramind_eval.report.charts import curve_charts
 from teramind_eval.report.gene_charts import gene_charts
 from teramind_eval.report.likeness_charts import likeness_charts
 from teramind_eval.report.nuclei_charts import distribution_charts, nuclei_numbers, nuclei_table
+from teramind_eval.report.nuclei_curves import nuclei_curves
 from teramind_eval.report.page import AttentionPart, Card, Origin, Page
 from teramind_eval.report.panels import montage_panels, stain_panels
 from teramind_eval.report.pictures import choose_places
@@ -54,7 +55,9 @@ def compose(evidence: Evidence) -> Page:
     real = stores[0].brain
     nuclei = evidence.config.nuclei.build()
     views = choose_places(real, evidence.config.seed, PLACES)
-    places, where = places_of(stores, views, nuclei)
+    places, of_places = places_of(stores, views, nuclei)
+    stains, of_stains = stain_panels(stores, views[0], nuclei)
+    montage, of_montage = montage_panels(stores)
     space = layers_of(
         stores, [one for related in evidence.attention.relations for one in related.maps.sources]
     )
@@ -74,12 +77,15 @@ def compose(evidence: Evidence) -> Page:
         stores=results.stores,
         rows=summary(results, real.stains, sizes.patch),
         places=places,
-        stains=stain_panels(stores, views[0], nuclei),
-        montage=montage_panels(stores),
+        stains=stains,
+        montage=montage,
         space=space_of(space),
         curves=[*curve_charts(results.stores, sizes), *likeness_charts(results.stores)],
         nuclei=nuclei_table(results.stores, sizes, real.pixel_size_um, results.noise_floor),
-        distributions=distribution_charts(results.stores, evidence.measured, sizes, real.pixel_size_um),
+        distributions=[
+            *nuclei_curves(results.stores, sizes.patch),
+            *distribution_charts(results.stores, evidence.measured, sizes, real.pixel_size_um),
+        ],
         attention=_attention(evidence, views[0][0].section),
         genes=[] if evidence.genes is None else gene_charts(real, evidence.genes),
         origins=_origins(evidence),
@@ -90,7 +96,7 @@ def compose(evidence: Evidence) -> Page:
         parts=_parts(stores),
         floor=_floor(results),
         tables={
-            "places": where,
+            "places": of_places + of_stains + of_montage,
             "nuclei_measures": nuclei_numbers(results.stores),
             "noise_floor": floor_numbers(results),
             **{f"space_{one.name}": points(one.sheets, real.sections) for one in space},
@@ -230,10 +236,10 @@ def _notes(evidence: Evidence) -> dict[str, str]:
         "control shows what chance gives.",
         "montage": _montage_note(evidence.stores[0].brain),
         "nuclei": (
-            "Mean ± standard deviation; below it, where the mean lies in 95 % of a bootstrap over patches. W is the "
-            "Wasserstein distance from the real brain's distribution, in the measure's unit, KS the Kolmogorov-Smirnov "
-            "statistic (0 alike, 1 apart), each with its interval. The intervals tell what other places of the same "
-            "brains would give, not what another seed would."
+            "Mean ± standard deviation; below it, of how many patches or nuclei, and where the mean lies in 95 % of a "
+            "bootstrap over patches. W is the Wasserstein distance from the real brain's distribution, in the "
+            "measure's unit, KS the Kolmogorov-Smirnov statistic (0 alike, 1 apart), each with its interval. The "
+            "intervals tell what other places of the same brains would give, not what another seed would."
         ),
         "space": (
             "The sections where they lie in the brain; left, right and front are those of the sections as stored."

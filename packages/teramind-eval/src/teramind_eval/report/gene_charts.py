@@ -11,6 +11,7 @@ import numpy as np
 from teramind_data.geometry import BIN_PX
 from teramind_eval.genes.statistics import GeneMoments, GeneStatistics
 from teramind_eval.part import Part
+from teramind_eval.regions import in_words
 from teramind_eval.report.heatmaps import Heat, full_heatmap, mean_and_spread, top_heatmaps
 from teramind_eval.report.page import Chart
 
@@ -42,7 +43,7 @@ def gene_charts(real: Part, found: GeneStatistics) -> list[Chart]:
     ]
     if len(found.region_names) > 1:
         most = np.sort(np.argsort(-found.regions.n, kind="stable")[:_MOST_REGIONS])
-        regions = [found.region_names[index].replace("_", " ") for index in most]
+        regions = [in_words(found.region_names[index]) for index in most]
         heats = [
             Heat(one.title, one.values[:, most], one.unit, one.colours)
             for one in _heats(found.regions, order)
@@ -102,7 +103,7 @@ def write_full_heatmaps(folder: Path, real: Part, found: GeneStatistics) -> None
     (folder / FULL).mkdir()
     for across, columns, moments in (
         ("section", section_names(real), found.sections),
-        ("region", [name.replace("_", " ") for name in found.region_names], found.regions),
+        ("region", [in_words(name) for name in found.region_names], found.regions),
     ):
         if not columns:
             continue

@@ -8,16 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from teramind_eval.regions import in_words
 from teramind_eval.report.page import Chart
-from teramind_eval.report.plots import Plot, Scheme, draw, looks
+from teramind_eval.report.plots import REGIONS_DRAWN, Plot, Scheme, draw, looks
 from teramind_eval.report.tables import shown_groupings
 from teramind_eval.results import TOGETHER, StoreResult
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-#: Regions drawn, those with most tiles; the numbers beside the figure have all.
-_MOST_REGIONS = 16
 
 _DISTANCES = (("sfid", "sFID"), ("fid", "FID"))
 
@@ -30,11 +28,11 @@ def likeness_charts(stores: Sequence[StoreResult]) -> list[Chart]:
         charts.append(
             Chart(
                 "psnr_ssim_by_region",
-                _region_plot(stores, regions),
+                _region_plot(stores, regions[:REGIONS_DRAWN]),
                 "Likeness by region",
                 "Mean over the tissue tiles of each region, all stains together, in brackets how many; bars are one "
                 "standard deviation between tiles."
-                + (f" The {_MOST_REGIONS} regions with most tiles." if len(regions) == _MOST_REGIONS else ""),
+                + (f" The {REGIONS_DRAWN} regions with most tiles." if len(regions) > REGIONS_DRAWN else ""),
                 "Dot plots of PSNR and SSIM for each region and store",
                 list(_region_rows(stores)),
             )
@@ -58,13 +56,12 @@ def likeness_charts(stores: Sequence[StoreResult]) -> list[Chart]:
 
 
 def _regions(stores: Sequence[StoreResult]) -> list[tuple[str, int]]:
-    """Name and number of tiles of the largest regions, the largest first."""
+    """Name and number of tiles of the regions, the largest first."""
     counts: dict[str, int] = {}
     for store in stores:
         for name, scores in store.brain.regions.items():
             counts[name] = max(counts.get(name, 0), scores[TOGETHER].psnr_db.n if TOGETHER in scores else 0)
-    ordered = sorted(((name, n) for name, n in counts.items() if n), key=lambda one: (-one[1], one[0]))
-    return ordered[:_MOST_REGIONS]
+    return sorted(((name, n) for name, n in counts.items() if n), key=lambda one: (-one[1], one[0]))
 
 
 def _region_plot(stores: Sequence[StoreResult], regions: Sequence[tuple[str, int]]) -> Plot:
@@ -97,7 +94,7 @@ def _region_plot(stores: Sequence[StoreResult], regions: Sequence[tuple[str, int
                     label=look.label,
                 )
             axes.set_xlabel(title)
-        grid[0].set_yticks(rows, [f"{name} ({n})" for name, n in regions])
+        grid[0].set_yticks(rows, [f"{in_words(name)} ({n:,})" for name, n in regions])
         figure.legend(*grid[0].get_legend_handles_labels(), loc="outside upper right", ncols=4)
 
     return draw((9.2, 1.4 + 0.34 * len(regions)), paint)

@@ -69,15 +69,16 @@ def _cell(scores: MeasureScores | None, digits: tuple[int, int]) -> tuple[str, .
         return ("–",)
     value = scores.value
     spread = "" if value.sd is None else f" ± {value.sd:.{digits[0]}f}"
-    lines = [f"{value.mean:.{digits[0]}f}{spread}", f"mean in {_range(scores.mean_interval, digits[0])}"]
+    sure = _range(scores.mean_interval, digits[0])
+    lines = [f"{value.mean:.{digits[0]}f}{spread}", f"n {value.n:,}, mean in {sure}"]
     far = scores.to_real
     if far is not None:
-        for word, distance, sure, places in (
+        for word, distance, interval, places in (
             ("W", far.wasserstein, scores.wasserstein_interval, digits[1]),
             ("KS", far.kolmogorov_smirnov, scores.kolmogorov_smirnov_interval, 3),
         ):
             if distance is not None:
-                lines.append(f"{word} {distance:.{places}f} ({_range(sure, places)})")
+                lines.append(f"{word} {distance:.{places}f} ({_range(interval, places)})")
     return tuple(lines)
 
 

@@ -13,6 +13,7 @@ from teramind_eval.evaluate import NUCLEAR_STAIN
 from teramind_eval.morphometry.segmenter import Segmenter
 from teramind_eval.pairs import Compared
 from teramind_eval.report.embed import lines_png
+from teramind_eval.report.located import located
 from teramind_eval.report.page import Panel, Place, Shown, shown
 from teramind_eval.report.panels import slug
 from teramind_eval.report.pictures import (
@@ -68,7 +69,7 @@ def places_of(
                     count = int(np.count_nonzero(np.unique(inside)))
                     picture = _outlined(picture, inside, count)
                 pictures.append(picture)
-                table.append(_row(picture, one, view, number, count))
+                table.append(located(picture, one, view, number, count))
             note = f"y {view.box.y0}–{view.box.y1}, x {view.box.x0}–{view.box.x1} px; bar {bar}"
             zooms.append(Panel(view.name, note, tuple(pictures)))
         name = real.sections[section].name
@@ -91,21 +92,3 @@ def _picture(one: Compared, view: View, inner: View | None, stretch: Stretch, na
 def _outlined(picture: Shown, labels: npt.NDArray[np.int32], count: int) -> Shown:
     lines = lines_png(rims(labels, (picture.size[1], picture.size[0])), OUTLINE)
     return replace(picture, caption=f"{picture.caption}, {count} nuclei", overlay=lines)
-
-
-def _row(picture: Shown, one: Compared, view: View, place: int, nuclei: int | None) -> dict[str, Any]:
-    section, box = one.brain.sections[view.section], view.box
-    return {
-        "file": picture.name,
-        "store": one.label,
-        "place": place,
-        "view": view.name,
-        "section": section.name,
-        "z_um": section.z_um,
-        "y0_px": box.y0,
-        "y1_px": box.y1,
-        "x0_px": box.x0,
-        "x1_px": box.x1,
-        "pixel_size_um": one.brain.pixel_size_um,
-        "nuclei": nuclei,
-    }

@@ -44,6 +44,9 @@ _STYLES = ("-", "--", "-.", ":")
 _MARKERS = ("o", "s", "^", "D", "v")
 _DPI = 170
 
+#: Regions that a plot shows, a row each; the numbers beside it have all.
+REGIONS_DRAWN = 30
+
 
 @dataclass(frozen=True)
 class Plot:

@@ -11,15 +11,13 @@ from teramind_eval.attention.blocks import ALL_GENES
 from teramind_eval.attention.relations import Group
 from teramind_eval.attention.scores import UNIFORM
 from teramind_eval.attention.trends import Line
-from teramind_eval.regions import region_name
+from teramind_eval.regions import in_words, region_name
 from teramind_eval.report.page import Chart
+from teramind_eval.report.plots import REGIONS_DRAWN
 from teramind_eval.report.trend_plots import Dots, dot_numbers, region_dots, section_trends
 from teramind_eval.report.trend_shown import Shown
 
 FloatArray = npt.NDArray[np.float64]
-
-#: Rows of regions that a chart shows; the tables have all.
-_MOST_REGIONS = 30
 
 _UNIFORM = "uniform attention"
 
@@ -145,5 +143,5 @@ def _regions(shown: Shown) -> list[tuple[str, Group]]:
     groups = shown.relations.regions
     order = sorted(groups, key=lambda label: (-groups[label].scatter.n, label))
     found = [(region_name(shown.real, label), groups[label]) for label in order]
-    named = [(f"{name.replace('_', ' ')} ({group.scatter.n:,})", group) for name, group in found]
-    return [(name, group) for name, group in named if group.scatter.n >= 3][:_MOST_REGIONS]
+    named = [(f"{in_words(name)} ({group.scatter.n:,})", group) for name, group in found]
+    return [(name, group) for name, group in named if group.scatter.n >= 3][:REGIONS_DRAWN]

@@ -38,11 +38,18 @@ class SavedSettings(Loose):
     inside: tuple[int, int, int, int] | None = None
 
 
+class SavedTable(Loose):
+    """What tells a table of true nuclei from others, wherever it lies."""
+
+    bytes: int = 0
+
+
 class SavedInput(Loose):
-    """What tells a store, or a file of weights, from others."""
+    """What tells a store, a file of weights, or a truth (its tables by section) from others."""
 
     provenance_sha256: str = ""
     sha256: str = ""
+    tables: dict[str, SavedTable] = {}
 
 
 class SavedSection(Loose):
