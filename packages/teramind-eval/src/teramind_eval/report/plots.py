@@ -167,6 +167,11 @@ def _style(scheme: Scheme) -> Any:
     }
 
 
+def shade(bands: int) -> float:
+    """Opacity of a band, one of several that may lie over each other: together they must not hide the lines."""
+    return min(0.16, 0.36 / max(1, bands))
+
+
 def section_curves(stores: Sequence[StoreResult]) -> Plot:
     """PSNR and SSIM by section: mean over tissue tiles, band of one standard deviation."""
 
@@ -183,7 +188,12 @@ def section_curves(stores: Sequence[StoreResult]) -> Plot:
                 mean = np.array([np.nan if v.mean is None else v.mean for v in values])
                 spread = np.array([0.0 if v.sd is None else v.sd for v in values])
                 axes.fill_between(
-                    place, mean - spread, mean + spread, color=look.colour, alpha=0.16, linewidth=0
+                    place,
+                    mean - spread,
+                    mean + spread,
+                    color=look.colour,
+                    alpha=shade(len(stores)),
+                    linewidth=0,
                 )
                 axes.plot(
                     place,

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from teramind_eval.attention.trends import LEVELS, Axis, Line
-from teramind_eval.report.plots import INK, Labelled, Plot, Scheme, draw, looks
+from teramind_eval.report.plots import INK, Labelled, Plot, Scheme, draw, looks, shade
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -293,7 +293,7 @@ def section_trends(
                 look = style.get(label)
                 colour = INK[scheme][0] if look is None else look.colour
                 axes.fill_between(
-                    z_um, values - spread, values + spread, color=colour, alpha=0.16, linewidth=0
+                    z_um, values - spread, values + spread, color=colour, alpha=shade(len(lines)), linewidth=0
                 )
                 axes.plot(
                     z_um,
