@@ -30,6 +30,7 @@ from typing import Any
 
 import torch
 
+from teramind_model.generate.config import RunOptions
 from teramind_model.network import NetworkConfig
 from teramind_model.network.cost import count_work
 from tests.benchmarks.generation_clock import matmul_peak
@@ -180,10 +181,10 @@ def _take_turn(
 
 def _best_batch(name: str, task: Task, options: Options) -> int:
     """The quickest of some batches in one step. On a CPU, which any batch fills: one tile of the published loop (25
-    patches), one row of the wavefront, so that decoding leaves no place idle."""
+    patches), one row of the wavefront, so that decoding leaves no place idle, or its default where rows are longer."""
     contestant = next(c for c in CONTESTANTS if c.name == name)
     if task.device.type != "cuda" and not options.rehearse:
-        return 1 if name == "published" else min(16, task.tiles.width)
+        return 1 if name == "published" else min(RunOptions().places, task.tiles.width)
     scale = 1 if name == "published" else 16
     short = replace(task, steps=task.steps[:1])
     best, took = scale, float("inf")

@@ -11,7 +11,7 @@ import pytest
 import typer
 
 from teramind_data import console, errors
-from teramind_data.console import progress, run_cli
+from teramind_data.console import counted, progress, run_cli
 from teramind_data.errors import InputError, MissingInputError, OutputExistsError, TeramindError
 from tests.signals import heed_interrupts
 
@@ -182,3 +182,8 @@ def test_the_file_systems_word_is_one_line_and_code_2(
     assert run(made) == 2
     err = capsys.readouterr().err
     assert err == f"error: Not a directory: {tmp_path}/file/out. Check the path, its rights and the disk\n"
+
+
+def test_one_is_singular() -> None:
+    assert [counted(n, "step") for n in (0, 1, 2000)] == ["0 steps", "1 step", "2,000 steps"]
+    assert [counted(n, "patch", "patches") for n in (1, 2)] == ["1 patch", "2 patches"]

@@ -118,6 +118,11 @@ def test_the_card_says_what_it_is_and_what_it_is_not_for(saved: Path) -> None:
         assert words in card
 
 
+def test_the_shipped_card_is_the_one_that_is_made_today() -> None:
+    checkpoint = load_checkpoint("phantom")
+    assert (checkpoint.path / "README.md").read_text(encoding="utf-8") == model_card(checkpoint.info)
+
+
 def test_the_card_says_how_it_was_trained() -> None:
     options = {"lr": 2e-5, "schedule": "cosine", "warmup": 1, "ema": 0.9999, "ratio_cap": 20.0, "batch": 32}
     options |= {"accumulate": 2, "precision": "bf16-mixed", "seed": 7, "held_out": 0.01}

@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from teramind_model.generate import GenerateConfig, generate
 from teramind_model.perturb.changed import count_changed
 from teramind_model.perturb.nuclei import count_nuclei
 from teramind_model.perturb.run import PerturbConfig, lines, perturb
+from tests.model.test_generate import checkpoint
 from tests.model.tiny import ATLAS_GENES, tiny_atlas, tiny_source
 
 CANVAS = (112, 144)
@@ -109,8 +111,9 @@ def test_an_edit_that_changes_nothing_is_no_finding(
     folder, said = tmp_path / "out", list[str]()
     folder.mkdir()
     (folder / "perturb.png").write_bytes(b"of another edit")
-    asked = config(atlas, folder, "Th*1", roi=Box(0, 32, 64, 96))
-    summary = perturb(replace(asked, nuclei=True), SOURCE, say=said.append)
+    asked = config(atlas, folder, roi=Box(0, 32, 64, 96))
+    asked = replace(asked, edited=replace(asked.edited, edits=("Th+1", "Th+-1")), nuclei=True)
+    summary = perturb(asked, SOURCE, say=said.append)
     assert (summary["bins_changed"], summary["most_changed"], summary["nuclei"]) == (0, None, None)
     assert json.loads((folder / "summary.json").read_text()) == summary
     assert "both brains will be the same" in said[0]
@@ -122,7 +125,7 @@ def test_an_edit_that_changes_nothing_is_no_finding(
 def test_the_command_promises_no_picture_where_there_is_none(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = ["perturb", "--atlas", "A", "--checkpoint", "C", "--edit", "Th*1", "--out", str(tmp_path)]
+    asked = ["perturb", "--atlas", "A", "--checkpoint", "C", "--edit", "Th*0", "--out", str(tmp_path)]
     for most, said in ((None, "no picture, as no pixel changed"), ({}, "perturb.png: the place where most")):
         monkeypatch.setattr(
             "teramind_model.perturb.run.perturb", lambda config, most=most: {"most_changed": most}
@@ -143,6 +146,30 @@ def test_stores_made_by_generate_are_taken_for_made(atlas: Brain, tmp_path: Path
     said: list[str] = []
     perturb(asked, SOURCE, say=said.append)
     assert sum("up to date" in line for line in said) == 2
+
+
+def test_by_several_processes(
+    atlas: Brain, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def noting(one: GenerateConfig, *rest: Any, **more: Any) -> Brain:
+        asked.append(one.hands.workers)
+        return generate(one, *rest, **more)
+
+    monkeypatch.setattr("teramind_model.perturb.run.generate", noting)
+    words = ["perturb", "--atlas", atlas.url, "--checkpoint", str(checkpoint(tmp_path / "run", SOURCE))]
+    words += ["--edit", "Th*0", "--edit-region", "right", "--roi", "0:112,64:128", "--sections", "1:2"]
+    words += ["--steps", "1", "--threads", "1", "--device", "cpu", "--no-nuclei"]
+    for folder, workers in (("one", "1"), ("two", "2")):
+        with pytest.raises(SystemExit) as stopped:
+            run_cli(app, [*words, "--workers", workers, "--out", str(tmp_path / folder)])
+        assert not stopped.value.code, capsys.readouterr().err
+    assert asked == [1, 1, 2, 2]
+    for one, two in zip(images(tmp_path / "one"), images(tmp_path / "two"), strict=True):
+        np.testing.assert_array_equal(one, two)
+    told = [(tmp_path / folder / "summary.json").read_text() for folder in ("one", "two")]
+    assert told[0] == told[1]
 
 
 def test_counts_that_changed_and_pixels_that_did_not() -> None:

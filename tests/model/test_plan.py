@@ -127,7 +127,7 @@ def test_counts_by_hand(case: tuple[Layout, Unit, list[Box], int, int, np.ndarra
 @pytest.mark.parametrize(
     ("options", "strip"),
     [
-        ({}, 1),
+        ({"sections": (0, 1)}, 1),
         ({"tissue_only": True, "draws": 2}, None),
         # Strips are cut at multiples of their width from the canvas's corner: two, where one would do.
         ({"roi": Box(40, 150, 70, 200), "roi_exact": True, "sections": (1, 3)}, None),
@@ -198,7 +198,7 @@ def network_of(source: Source) -> NetworkConfig:
 def test_memory_on_the_device_is_as_planned(
     tmp_path: Path, channels: int, steps: int, strip: int, batch: int
 ) -> None:
-    rows = 2 * steps + 3
+    rows = steps + 3  # more take no more (see below)
     atlas = tiny_atlas(tmp_path / "a.zarr", (32 * rows, 256), 2)
     source = tiny_source(channels=channels)
     network = network_of(source)
@@ -249,7 +249,7 @@ def test_the_command(atlas: Brain, tmp_path: Path, capsys: pytest.CaptureFixture
     code, out, err = command(capsys, *given_)
     assert code == 0, err
     for word in (
-        "units     2: 2 windows in 1 strips of 9 tiles",
+        "units     2: 2 windows in 1 strip of 9 tiles",
         "126 of 126",
         "FLOP",
         "on one device (cpu)",
@@ -263,9 +263,9 @@ def test_the_command(atlas: Brain, tmp_path: Path, capsys: pytest.CaptureFixture
     code, out, err = command(capsys, *elsewhere, "--memory", "4GiB", "--compile", "--json")
     assert code == 0, err
     gpu = json.loads(out)
-    assert gpu["batch"] == 64 and found["batch"] == 16
+    assert gpu["batch"] == 64 and found["batch"] == 8
     folded = gpu["flop"] / (gpu["counts"]["encode_batches"] * 64)
-    assert folded < 0.9 * found["flop"] / (found["counts"]["encode_batches"] * 16)
+    assert folded < 0.9 * found["flop"] / (found["counts"]["encode_batches"] * 8)
     code, _, err = command(capsys, *elsewhere)
     assert code == 2 and "the memory of a GPU elsewhere is not known" in err and "Pass --memory" in err
     code, _, err = command(capsys, "--simulate", "--compile")

@@ -163,7 +163,7 @@ def test_compiling_is_refused_before_a_store_is_begun(tmp_path: Path) -> None:
 
 def test_what_is_not_asked_for_is_by_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = RunOptions(memory=5, batch=7)
-    assert RunOptions().on("cpu") == RunOptions(memory=4 << 30, batch=16)
+    assert RunOptions().on("cpu") == RunOptions(memory=4 << 30, batch=8)
     # Of a device that is not here nothing is asked where all is given.
     assert asked.on("cpu") == asked.on("cuda") == asked
     assert RunOptions().on("cuda", lambda: 9) == RunOptions(memory=9, batch=64)

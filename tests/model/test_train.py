@@ -475,7 +475,7 @@ def test_the_command_trains_resumes_and_exports(
     arguments += ["--out", tmp_path / "run", *SMALL_FLAGS.split()]
     assert command(*arguments, "--steps", 1) == 0
     said = capsys.readouterr()
-    assert "trained 1 steps" in said.out
+    assert "trained 1 step:" in said.out
     assert "preset main stands for 229 genes, this network has the 2 of the panel" in said.err
     assert load_checkpoint(tmp_path / "run").panel.genes == ("Th", "Cldn5")
     assert command(*arguments, "--steps", 1) == 0

@@ -132,6 +132,13 @@ def test_a_first_checkpoint_serves_where_its_genes_are_the_shared_ones() -> None
         experiment_plan(data(), [PROTOCOLS["main"]], Settings(parse_variants("tera-mind@nowhere")))
 
 
+def test_a_first_checkpoint_is_of_the_method_that_is_named() -> None:
+    with pytest.raises(
+        InputError, match=r"another method.*patch-dm@phantom.*expected patch-dm, found tera-mind"
+    ):
+        experiment_plan(data(), [PROTOCOLS["main"]], Settings(parse_variants("patch-dm@phantom")))
+
+
 def test_own_stores_need_no_phantom_and_have_no_truth() -> None:
     plan = commands(
         experiment_plan(data(**STORES), [PROTOCOLS["main"]], Settings(parse_variants("tera-mind")))

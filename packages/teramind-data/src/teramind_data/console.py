@@ -16,7 +16,7 @@ from teramind_data.errors import TeramindError
 if TYPE_CHECKING:
     import typer
 
-__all__ = ["Advance", "duration", "note", "progress", "run_cli", "told"]
+__all__ = ["Advance", "counted", "duration", "note", "progress", "run_cli", "told"]
 
 _PLAIN_INTERVAL_S = 5.0
 _INTERRUPTED = "error: interrupted"
@@ -171,6 +171,11 @@ def _plain_lines(total: float | None, description: str, unit: str, out: TextIO) 
 def told(error: BaseException) -> str:
     """What an error says, on one line; its type where it says nothing."""
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """``"1 step"``, ``"2,000 steps"``; ``plural`` where an s does not make it."""
+    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
 
 
 def duration(seconds: float) -> str:

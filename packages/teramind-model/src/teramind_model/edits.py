@@ -77,6 +77,14 @@ def parse_edit(text: str) -> Edit:
             found=operand,
         )
     operation: Operation = "scale" if sign == "*" else "add" if sign == "+" else "set"
+    idle = {"scale": 1, "add": 0}.get(operation)
+    if idle is not None and np.float32(number) == idle:  # as counts are
+        raise InputError(
+            "edit changes nothing",
+            where=f"--edit {tight}",
+            expected=f"another number than {idle}",
+            found=operand,
+        )
     return Edit(tight, operation, gene, number)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from teramind_data.console import duration
+from teramind_data.console import counted, duration
 from teramind_model.methods.protocol import sees_genes
 from teramind_model.methods.registry import DEFAULT_METHOD
 
@@ -100,7 +100,7 @@ def scores_line(scores: dict[str, Any]) -> str | None:
     by_time = ", ".join(
         f"{value:.4g} at t = {t}" for t, value in scores.get("held_out_loss_at_t", {}).items()
     )
-    after = _counted(scores.get("step", "unknown"), "step")
+    after = _counted(scores.get("step"), "step")
     return f"Loss on held-out tiles after {after}: {scores['held_out_loss']:.4g} ({by_time})"
 
 
@@ -142,4 +142,4 @@ def _number(value: object) -> str:
 
 
 def _counted(number: object, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+    return counted(number, noun) if isinstance(number, int) else f"unknown {noun}s"

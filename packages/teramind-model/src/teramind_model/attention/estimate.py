@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from teramind_data.console import duration
+from teramind_data.console import counted, duration
 from teramind_data.errors import InputError
 from teramind_data.geometry import Box, Window, ceil_div
 from teramind_data.store import Brain
@@ -195,7 +195,8 @@ def projection(
     # A GPU computes one block while the next is read; a CPU does both itself.
     a_patch = max(computing, reading) if device.type == "cuda" else computing + reading
     return (
-        f"{patches:,} patches; {1 / computing:,.0f} a second computed on {device.type}, {1 / reading:,.0f} read: about "
+        f"{counted(patches, 'patch', 'patches')}; {1 / computing:,.0f} a second computed on {device.type}, "
+        f"{1 / reading:,.0f} read: about "
         f"{duration(patches * a_patch)}. {PAPER_SECTIONS} sections of {height:,} x {width:,} px with this network "
         f"(n = {network.genes}, P = {network.patch}): about {duration(paper_patches(network) * a_patch)}. "
         f"Less by the share of empty patches"

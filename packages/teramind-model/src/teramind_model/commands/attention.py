@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from teramind_data.console import counted
+
 if TYPE_CHECKING:
     from teramind_model.attention import AttentionResult
     from teramind_model.pathways import Pathway
@@ -125,7 +127,7 @@ def _report(out: str | None, result: AttentionResult) -> None:
             "strongest pairs, times uniform attention in patches that hold both genes (and in all), and mean score:"
         )
         for pair in result.pairs:
-            where = f"{pair.patches:,} patches"
+            where = counted(pair.patches, "patch", "patches")
             print(
                 f"  {pair.gene_a} -> {pair.gene_b}  {pair.both:.2f} ({pair.relative:.2f})  {pair.score:.3f}  {where}"
             )

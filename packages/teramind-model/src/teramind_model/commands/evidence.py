@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from teramind_data.console import counted
+
 _PATCHES = """Generate without collage: the network's patch path alone, patches laid next to each other.
 
 The control that shows what the boundary-aware path is worth, with the same weights, genes and start noise.
@@ -58,7 +60,7 @@ def patches_alone(
 
     run = RunOptions(device=device, memory=parse_memory(memory), overwrite=overwrite)
     brain = generate_patches_alone(GenerateConfig(atlas, checkpoint, out, seed=seed, steps=steps, run=run))
-    print(f"{out}: {brain.n_sections} sections by patches alone, generated with seed {seed}")
+    print(f"{out}: {counted(brain.n_sections, 'section')} by patches alone, generated with seed {seed}")
 
 
 def seams(

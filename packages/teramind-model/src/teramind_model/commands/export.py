@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from teramind_data.console import counted
+
 EPILOG = "Example: teramind-model export RUN model/ --float16"
 
 
@@ -32,6 +34,5 @@ def export(
     checkpoint = load_checkpoint(run)
     save_checkpoint(out, checkpoint.info, checkpoint.weights(), half=float16, overwrite=overwrite)
     size = sum(file.stat().st_size for file in out.iterdir())
-    typer.echo(
-        f"{checkpoint.path.name} of {checkpoint.training.get('steps', 0)} steps: {out}, {size / 2**20:.1f} MiB"
-    )
+    steps = counted(checkpoint.training.get("steps", 0), "step")
+    typer.echo(f"{checkpoint.path.name} of {steps}: {out}, {size / 2**20:.1f} MiB")

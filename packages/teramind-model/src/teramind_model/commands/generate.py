@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from teramind_data.console import counted
+
 __all__ = ["register"]
 
 _HELP = """Generate the images of a brain from its genes, with a trained network.
@@ -85,9 +87,7 @@ def command(
         typer.Option(help="What the work may take, else refused: 4GiB, on a GPU 75 % of its own."),
     ] = None,
     engine: Annotated[str, typer.Option(help="wavefront or straightforward.")] = "wavefront",
-    batch: Annotated[
-        int | None, typer.Option(help="Tiles a batch of the wavefront: 16, on a GPU 64.")
-    ] = None,
+    batch: Annotated[int | None, typer.Option(help="Tiles a batch of the wavefront: 8, on a GPU 64.")] = None,
     compile_: Annotated[
         bool,
         typer.Option("--compile", help="Fuse kernels with torch.compile: on a GPU, for long runs."),
@@ -171,4 +171,6 @@ def command(
     if not brain.complete:
         return
     height, width = brain.canvas
-    print(f"{out}: {brain.n_sections} sections of {height} x {width} px, generated with seed {seed}")
+    print(
+        f"{out}: {counted(brain.n_sections, 'section')} of {height} x {width} px, generated with seed {seed}"
+    )

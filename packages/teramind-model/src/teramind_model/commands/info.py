@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from teramind_data.console import counted
+
 if TYPE_CHECKING:
     from teramind_model.methods.protocol import NetworkShape
 
@@ -116,7 +118,7 @@ def _panel_lines(panel: dict[str, Any], all_genes: bool) -> Iterator[tuple[str, 
     )
     if all_genes:
         more = f" (fingerprint {panel['fingerprint']})"
-    yield "panel", f"{panel['genes']} genes: {', '.join(shown)}{more}"
+    yield "panel", f"{counted(panel['genes'], 'gene')}: {', '.join(shown)}{more}"
 
 
 def _work_lines(flop: dict[str, Any]) -> Iterator[tuple[str, str]]:

@@ -67,9 +67,7 @@ def command(
         str | None,
         typer.Option(help="What the work may take, else refused: 4GiB, on a GPU 75 % of its own."),
     ] = None,
-    batch: Annotated[
-        int | None, typer.Option(help="Tiles a batch of the wavefront: 16, on a GPU 64.")
-    ] = None,
+    batch: Annotated[int | None, typer.Option(help="Tiles a batch of the wavefront: 8, on a GPU 64.")] = None,
     compile_: Annotated[
         bool,
         typer.Option("--compile", help="Fuse kernels with torch.compile: on a GPU, for long runs."),
@@ -78,6 +76,7 @@ def command(
         bool, typer.Option("--nuclei/--no-nuclei", help="Count nuclei too, where teramind-eval is installed.")
     ] = True,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the stores in OUT.")] = False,
+    workers: Annotated[int, typer.Option(help="Processes of this machine; --memory is of each.")] = 1,
 ) -> None:
     """Parse, run, and say where the result is."""
     from teramind_model.generate.config import (
@@ -87,6 +86,7 @@ def command(
         parse_roi,
         parse_sections,
     )
+    from teramind_model.generate.parts import Hands
     from teramind_model.perturb.run import PerturbConfig, perturb
 
     edited = GenerateConfig(
@@ -111,6 +111,7 @@ def command(
             compile=compile_,
             overwrite=overwrite,
         ),
+        hands=Hands(workers),
     )
     summary = perturb(PerturbConfig(edited, out, nuclei))
     numbers = f"numbers in {out / 'summary.json'}"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from teramind_data.console import counted
 from teramind_model.commands.simulating import Simulated, simulate_plan
 
 if TYPE_CHECKING:
@@ -57,9 +58,7 @@ def command(
         str | None,
         typer.Option(help="What the work may take: 4GiB, on a GPU 75 % of its own, of a simulation 64GiB."),
     ] = None,
-    batch: Annotated[
-        int | None, typer.Option(help="Tiles a batch of the wavefront: 16, on a GPU 64.")
-    ] = None,
+    batch: Annotated[int | None, typer.Option(help="Tiles a batch of the wavefront: 8, on a GPU 64.")] = None,
     compile_: Annotated[
         bool, typer.Option("--compile", help="As generate's: time is measured with it.")
     ] = False,
@@ -192,28 +191,29 @@ def _lines(plan: Plan, time: dict[str, Any]) -> list[tuple[str, str]]:
     return [
         (
             "units",
-            f"{plan.units:,}: {plan.windows} windows in {plan.strips} strips of {plan.strip_tiles} tiles",
+            f"{plan.units:,}: {counted(plan.windows, 'window')} in {counted(plan.strips, 'strip')} of "
+            f"{counted(plan.strip_tiles, 'tile')}",
         ),
         (
             "tiles",
-            f"{plan.tiles_made:,} of {plan.tiles:,}; {counts.decoded:,} tile-steps "
-            f"({overlap:.1%} more than tiles times steps), {counts.encoded:,} patches encoded, "
+            f"{plan.tiles_made:,} of {plan.tiles:,}; {counted(counts.decoded, 'tile-step')} "
+            f"({overlap:.1%} more than tiles times steps), {counted(counts.encoded, 'patch', 'patches')} encoded, "
             f"{counts.gene_patches:,} looked at for genes",
         ),
         (
             "batches",
-            f"{counts.gene_batches + counts.encode_batches + counts.decode_batches:,} of {plan.batch} "
-            f"places, {counts.idle(plan.batch):,} places idle",
+            f"{counts.gene_batches + counts.encode_batches + counts.decode_batches:,} of "
+            f"{counted(plan.batch, 'place')}, {counted(counts.idle(plan.batch), 'place')} idle",
         ),
         (
             "memory",
             f"{_size(memory.device)} on the device and {_size(memory.host)} beside it a unit; "
             f"weights {_size(plan.weights)}",
         ),
-        ("read", f"{counts.bins_read:,} gene bins, {_size(plan.bytes_in)} before compression"),
+        ("read", f"{counted(counts.bins_read, 'gene bin')}, {_size(plan.bytes_in)} before compression"),
         (
             "written",
-            f"{counts.shards_written:,} shards, {_size(plan.bytes_out)} before compression, with the pyramid",
+            f"{counted(counts.shards_written, 'shard')}, {_size(plan.bytes_out)} before compression, with the pyramid",
         ),
         ("work", f"{plan.flop:.3g} FLOP"),
         ("time", f"{_duration(time['seconds'])} on one device ({where}), reading and writing beside it"),
@@ -231,21 +231,21 @@ def _beside(plan: Plan, took: Beside) -> list[tuple[str, str]]:
         memory = f"{_size(taken.device_peak)} on the device, weights included; beside it {memory}"
     left = counts.shards_written - took.shards_written
     told = [
-        ("taken", f"{took.tile_steps:,} of {counts.decoded:,} tile-steps planned"),
+        ("taken", f"{took.tile_steps:,} of {counted(counts.decoded, 'tile-step')} planned"),
         (
             "",
-            f"{took.bins_read:,} of {counts.bins_read:,} gene bins, {took.shards_written:,} of "
-            f"{counts.shards_written:,} shards",
+            f"{took.bins_read:,} of {counted(counts.bins_read, 'gene bin')}, {took.shards_written:,} of "
+            f"{counted(counts.shards_written, 'shard')}",
         ),
         ("", memory if taken.resident_peak else "memory: this system does not tell"),
         (
             "",
-            f"{_duration(taken.seconds)} of work on {took.device} with {took.threads} threads, reading and writing "
-            f"with it; {_duration(taken.cpu_seconds)} of the CPU",
+            f"{_duration(taken.seconds)} of work on {took.device} with {counted(took.threads, 'thread')}, reading and "
+            f"writing with it; {_duration(taken.cpu_seconds)} of the CPU",
         ),
     ]
     if left > 0:
-        told.append(("", f"{left:,} shards were made by processes that were stopped and are not counted"))
+        told.append(("", f"not counted: {counted(left, 'shard')} that processes made which were stopped"))
     return told
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from teramind_data.console import counted
 from teramind_data.errors import InputError, OutputExistsError
 
 if TYPE_CHECKING:
@@ -99,7 +100,8 @@ def _simulate_made_up(config: GenerateConfig, asked: Simulated) -> Outcome:
     # The atlas takes long to make: nothing of it where what is asked for is refused.
     check_unmade(config, planned, sparse_spec(canvas), asked.restarts)
     with _folder(asked.out) as folder:
-        note("making an atlas: {} sections of {:,} x {:,} px".format(*canvas))
+        sections, height, width = canvas
+        note(f"making an atlas: {counted(sections, 'section')} of {height:,} x {width:,} px")
         made = sparse_atlas(str(Path(folder, "atlas.zarr")), canvas)
         null = null_source(planned, made.panel)
         return simulate(
@@ -131,11 +133,13 @@ def _lines(outcome: Outcome, size: Size) -> list[tuple[str, str]]:
     return [
         (
             "units",
-            f"{plan.units:,} of {plan.units:,} planned: {plan.strips} strips of {plan.strip_tiles} tiles",
+            f"{plan.units:,} of {plan.units:,} planned: {counted(plan.strips, 'strip')} of "
+            f"{counted(plan.strip_tiles, 'tile')}",
         ),
         (
             "tiles",
-            f"{plan.tiles_made:,} of {plan.tiles:,}, {plan.steps} steps; {plan.counts.decoded:,} tile-steps planned, "
+            f"{plan.tiles_made:,} of {plan.tiles:,}, {counted(plan.steps, 'step')}; "
+            f"{counted(plan.counts.decoded, 'tile-step')} planned, "
             f"{left.decoded:,} made after the last start, as many as were left",
         ),
         (

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from teramind_data.console import counted
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -184,20 +186,20 @@ def _run(resolved: Resolved, out: Path) -> int:
     source = atlases.source(geometry, config.seed, config.cache_gib * 2**30, held_out=config.held_out)
     say = typer.echo if first_process() else _silent
     say(
-        f"{len(atlases.brains)} atlas{'es' * (len(atlases.brains) != 1)}, {network.genes} genes, "
-        f"{sum(len(a.tissue) for a in source.atlases):,} tissue bins; "
-        f"{method}, P={network.patch} S={network.gene_slices}; {config.steps} steps of {config.batch}",
+        f"{counted(len(atlases.brains), 'atlas', 'atlases')}, {counted(network.genes, 'gene')}, "
+        f"{counted(sum(len(a.tissue) for a in source.atlases), 'tissue bin')}; "
+        f"{method}, P={network.patch} S={network.gene_slices}; {counted(config.steps, 'step')} of {config.batch}",
         err=True,
     )
     _remark_on_genes(config.preset, network.genes, say, fresh=init is None)
     result = train(Training(info, source, config.options(), atlases.provenance(), init), run, saved)
     if result.up_to_date:
-        say(f"up to date: {result.checkpoint} has {result.step} steps")
+        say(f"up to date: {result.checkpoint} has {counted(result.step, 'step')}")
         return 0
     if result.signal is not None:
         say(f"stopped at step {result.step}; the same command resumes from {result.checkpoint}", err=True)
         return 128 + result.signal
-    say(f"trained {result.step} steps: {result.checkpoint}")
+    say(f"trained {counted(result.step, 'step')}: {result.checkpoint}")
     return 0
 
 
@@ -208,8 +210,8 @@ def _remark_on_genes(preset: str, genes: int, say: Callable[..., None], *, fresh
     of_preset = find_preset(preset).genes
     if fresh and genes != of_preset:
         say(
-            f"note: preset {preset} stands for {of_preset} genes, this network has the {genes} of the panel; "
-            f"--panel chooses others",
+            f"note: preset {preset} stands for {counted(of_preset, 'gene')}, this network has the {genes} of "
+            f"the panel; --panel chooses others",
             err=True,
         )
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from teramind_data.console import counted
 from teramind_data.errors import InputError, MissingInputError
 from teramind_data.store import open_brain
 from teramind_model.experiments.attention_pictures import map_picture, pair_maps
@@ -148,5 +149,6 @@ def _table(scores: Sequence[PairScore], atlas: str, checkpoint: str) -> str:
         )
         for score in order
     ]
-    title = f"Attention between genes: {Path(checkpoint).name} on {Path(atlas).name}, {scores[0].patches} patches\n\n"
+    patches = counted(scores[0].patches, "patch", "patches")
+    title = f"Attention between genes: {Path(checkpoint).name} on {Path(atlas).name}, {patches}\n\n"
     return title + markdown(head, rows)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from teramind_data.console import counted
 from teramind_data.store import open_brain
 from teramind_model.experiments.ablation import AXES, DEFAULT_Z, Point, point_report, point_run, points
 from teramind_model.experiments.figures import axis_plot, score_plot
@@ -147,8 +148,8 @@ def _account(data: Data) -> list[str]:
     source = (
         "Brains: " + ", ".join(f"{name} {url}" for name, url in data.atlases.items())
         if data.own
-        else f"Phantom brains of {data.sections} sections ({' '.join(budget.phantom)}): numbers say how the methods "
-        "compare, nothing about tissue"
+        else f"Phantom brains of {counted(data.sections, 'section')} ({' '.join(budget.phantom)}): numbers say "
+        "how the methods compare, nothing about tissue"
     )
     return [f"Budget {budget.name}: {budget.note}. {source}.", ""]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from teramind_data.errors import InputError
-from teramind_model.checkpoint import SHIPPED
+from teramind_model.checkpoint import SHIPPED, load_checkpoint
 from teramind_model.experiments.budgets import Budget
 from teramind_model.experiments.plan import Plan, Step
 from teramind_model.methods.protocol import sees_genes
@@ -333,16 +333,26 @@ def _training_options(data: Data, protocol: Protocol, variant: Variant, settings
     budget = data.budget
     words = ["--seed", str(settings.seed), "--device", settings.device, "--batch", str(budget.batch)]
     if variant.init is not None:
-        _check_init(variant.init)
+        _check_init(variant.method, variant.init)
         return [*words, "--init", variant.init, "--steps", str(budget.fine_tune_steps)]
     words += ["--method", variant.method, *budget.network_words(variant.method)]
     return words if budget.steps is None else [*words, "--steps", str(budget.steps)]
 
 
-def _check_init(init: str) -> None:
+def _check_init(method: str, init: str) -> None:
     if init not in SHIPPED and not Path(init).exists():
         raise InputError(
             "no checkpoint to start from", where=init, expected=f"a folder, or {', '.join(SHIPPED)}"
+        )
+    # Training goes on with the checkpoint's method, so that another one's name would stand above its numbers.
+    found = load_checkpoint(init).info.method
+    if found != method:
+        raise InputError(
+            "checkpoint to start from is of another method",
+            where=f"--methods {method}@{init}",
+            expected=method,
+            found=found,
+            remedy=f"Give {found}@{init}, or {method} to start anew",
         )
 
 

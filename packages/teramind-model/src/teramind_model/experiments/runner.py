@@ -16,7 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import IO
 
-from teramind_data.console import progress
+from teramind_data.console import counted, progress
 from teramind_data.errors import MissingInputError, StoreError
 from teramind_model.experiments.journal import Journal
 from teramind_model.experiments.plan import Plan, Step
@@ -109,7 +109,7 @@ def run_plan(
     with journal.opened():
         done = {step.name for step in plan if journal.is_done(step, prints[step.name])}
         waiting = [step for step in plan if step.name not in done]
-        say(f"{plan.root}: {len(plan)} step{'s' * (len(plan) > 1)}, {len(done)} of them done before")
+        say(f"{plan.root}: {counted(len(plan), 'step')}, {len(done)} of them done before")
         if on_done is not None and done:
             on_done(next(step for step in plan if step.name in done))
         if not waiting:

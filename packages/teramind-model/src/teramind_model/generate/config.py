@@ -32,6 +32,9 @@ SamplerName = Literal["ddim", "dpmpp-2m"]
 
 GIB = 1 << 30
 _GPU_PLACES = 64
+_CPU_PLACES = 8
+"""With the phantom network a place costs half as much again in batches of 4, with the paper's a third more in batches
+of 16, of which a region's short rows also leave most idle (docs/evidence.md)."""
 _OF_A_GPU = 0.75
 """The rest is for weights, the kernels' work space and the allocator's gaps, which the plan leaves out: an H200 took 7
 to 18 % more than was planned."""
@@ -85,7 +88,7 @@ class RunOptions:
             raise InputError("memory must be positive", expected="bytes > 0", found=self.memory)
 
     def on(self, device: str, memory: Callable[[], int] | None = None) -> RunOptions:
-        """With what a device asks for where nothing was: 64 places a batch on a GPU, else 16; and memory: what
+        """With what a device asks for where nothing was: 64 places a batch on a GPU, else 8; and memory: what
         ``memory`` says, or :func:`memory_of` the device."""
         room = self.memory or (memory_of(device) if memory is None else memory())
         places = self.batch or (_GPU_PLACES if device.startswith("cuda") else self.places)
@@ -98,8 +101,8 @@ class RunOptions:
 
     @property
     def places(self) -> int:
-        """``batch``, or a CPU's 16."""
-        return self.batch or 16
+        """``batch``, or a CPU's 8."""
+        return self.batch or _CPU_PLACES
 
 
 @dataclass(frozen=True)

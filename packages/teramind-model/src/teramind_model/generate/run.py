@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from teramind_data.console import progress
+from teramind_data.console import counted, progress
 from teramind_data.errors import InputError
 from teramind_data.store import (
     Brain,
@@ -32,6 +32,7 @@ from teramind_model.generate.ledger import Ledger
 from teramind_model.generate.lock import Hold, hold_output
 from teramind_model.generate.output import begin, decide
 from teramind_model.generate.parts import Part
+from teramind_model.generate.reached import changes_counts
 from teramind_model.generate.record import provenance_of, spec_of
 from teramind_model.generate.sampling import Sampler
 from teramind_model.generate.setting import Setting, prepare
@@ -80,6 +81,10 @@ def generate(config: GenerateConfig, source: Source | None = None, *, say: Say =
         run = _Run(setting, choose_width(setting.config, setting.source, setting.atlas, setting.job), by, say)
         if decide(config.out, setting.request, overwrite=config.run.overwrite) == "up to date":
             return run.up_to_date()
+        if setting.edits is not None and not changes_counts(setting):
+            say(
+                f"{config.out}: the edits change no count that the network sees: the brain is as without them"
+            )
         with hold_output(config.out, config.hands.part, say) as hold:
             return run.make(hold)
 
@@ -238,14 +243,16 @@ class _Run:
         todo = [unit for unit in mine if strips.shards(pending, unit)]
         steps = sum(strips.count(unit, strips.shards(pending, unit)).decoded for unit in todo)
         if len(todo) < len(mine):
-            self.say(f"{self.out}: resuming, {len(mine) - len(todo)} of {len(mine)} units are there")
+            self.say(
+                f"{self.out}: resuming, {len(mine) - len(todo)} of {counted(len(mine), 'unit')} already there"
+            )
         done = Done()
         if todo:
             with progress(steps, "generate", "tile-steps") as advance:
                 done = self.by.make(setting, writer, todo, watching, advance, hold.check)
         self.say(
-            f"{self.out}: {len(todo)} unit{'s' * (len(todo) != 1)}, {done.tile_steps:,} tile-steps; "
-            f"{done.bins_read:,} gene bins read, {done.shards_written:,} shards written"
+            f"{self.out}: {counted(len(todo), 'unit')}, {counted(done.tile_steps, 'tile-step')}; "
+            f"{counted(done.bins_read, 'gene bin')} read, {counted(done.shards_written, 'shard')} written"
         )
         return {**asdict(done), "strip": self.strip}
 
@@ -259,7 +266,7 @@ class _Run:
             return False  # by another part, a moment ago
         left = len(writer.pending("morphology"))
         if left:
-            self.say(f"{self.out}: part {part} is made; {left:,} shards are left to other parts")
+            self.say(f"{self.out}: part {part} is made; {counted(left, 'shard')} left to other parts")
             return False
         if not last:
             self.say(

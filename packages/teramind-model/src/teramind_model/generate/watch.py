@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from teramind_data.console import note, told
+from teramind_data.console import counted, note, told
 from teramind_data.errors import InputError, MissingInputError, StoreError
 from teramind_data.geometry import BIN_PX, Box, tiles
 from teramind_data.picture import jpeg, sheet
@@ -188,9 +188,8 @@ class _Sums:
     def __str__(self) -> str:
         if not self.tiles:
             return "no tissue yet"
-        return (
-            f"PSNR {self.psnr / self.tiles:.2f} dB, SSIM {self.ssim / self.tiles:.3f} ({self.tiles:,} tiles)"
-        )
+        tiles = counted(self.tiles, "tile")
+        return f"PSNR {self.psnr / self.tiles:.2f} dB, SSIM {self.ssim / self.tiles:.3f} ({tiles})"
 
 
 class Likeness:

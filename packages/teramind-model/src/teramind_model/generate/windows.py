@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from teramind_data.console import progress
+from teramind_data.console import counted, progress
 from teramind_data.geometry import Box
 from teramind_data.store import BrainWriter
 from teramind_model.generate.job import Job
@@ -26,7 +26,8 @@ def run_windows(
     pending = {z + job.first for z, _ in writer.pending("morphology")}
     todo = [window for window in job.windows if not pending.isdisjoint(window.image)]
     if len(todo) < len(job.windows):
-        say(f"{writer.url}: resuming, {len(job.windows) - len(todo)} of {len(job.windows)} windows are there")
+        there = f"{len(job.windows) - len(todo)} of {counted(len(job.windows), 'window')}"
+        say(f"{writer.url}: resuming, {there} already there")
     corner = sampler.inside
 
     def cut(image: NDArray[np.uint8]) -> NDArray[np.uint8]:

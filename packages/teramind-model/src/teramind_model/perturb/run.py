@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from teramind_data.console import counted
 from teramind_data.errors import InputError
 from teramind_data.store import Brain, open_brain
 from teramind_model.edits import find_place
@@ -76,7 +77,10 @@ def perturb(config: PerturbConfig, source: Source | None = None, *, say: Say = _
     """
     wanted = config.edited
     folder = config.folder
-    source = load_source(wanted.checkpoint, pick_device(wanted.run.device)) if source is None else source
+    if source is None:
+        # Other processes load their own.
+        home = pick_device(wanted.run.device) if wanted.hands.alone else "cpu"
+        source = load_source(wanted.checkpoint, home)
     bins = count_changed(wanted, source)
     say(_foreseen(bins))
     edited = generate(replace(wanted, out=str(folder / "edited.zarr")), source, say=say)
@@ -101,7 +105,7 @@ def perturb(config: PerturbConfig, source: Source | None = None, *, say: Say = _
 
 def _foreseen(bins: int) -> str:
     if bins:
-        return f"the edits change the counts of {bins:,} bins that the network sees"
+        return f"the edits change the counts of {counted(bins, 'bin')} that the network sees"
     return "the edits change no count that the network sees: both brains will be the same"
 
 
@@ -153,6 +157,8 @@ def lines(summary: dict[str, Any]) -> list[str]:
 
 def _nothing_changed(bins: int) -> str:
     why = (
-        f"though they changed the counts of {bins:,} bins" if bins else "as they changed the counts of no bin"
+        f"though they changed the counts of {counted(bins, 'bin')}"
+        if bins
+        else "as they changed the counts of no bin"
     )
     return f"the edits changed no pixel, {why} that the network sees"

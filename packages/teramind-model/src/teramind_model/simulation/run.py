@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from tempfile import TemporaryDirectory
 
-from teramind_data.console import note
+from teramind_data.console import counted, note
 from teramind_data.errors import InputError, StoreError
 from teramind_data.geometry import Box, tiles
 from teramind_data.store import (
@@ -186,7 +186,7 @@ def _lives(
         now = file_marks(config.out, writer.image("morphology").layout, done)
         check_once(marks, now)
         marks = now
-        note(f"SIGKILL after {len(done):,} of {len(whole):,} shards; going on")
+        note(f"SIGKILL after {len(done):,} of {counted(len(whole), 'shard')}; going on")
     return lives, left, marks
 
 
