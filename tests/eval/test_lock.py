@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from teramind_data.errors import OutputExistsError
+from teramind_data.errors import OutputExistsError, StoreError
 from teramind_eval.report.build import write_report
 from teramind_eval.report.lock import claimed, held
 from teramind_eval.report.output import State, written_whole
@@ -87,3 +87,12 @@ def test_where_nothing_can_be_locked_the_run_goes_on(
         pass
     assert "this file system has no locks" in capsys.readouterr().err
     assert _names(tmp_path) == [".out.abcdefgh.partial", "out"]
+
+
+def test_a_folder_in_which_no_file_can_be_made_is_named() -> None:
+    # /proc is a folder, and says of every new file that it is not there.
+    with (
+        pytest.raises(StoreError, match=r"/proc/report.*found No such file or directory"),
+        held(Path("/proc/report")),
+    ):
+        pytest.fail("was let in")

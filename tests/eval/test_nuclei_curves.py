@@ -71,7 +71,7 @@ def test_nuclei_are_drawn_by_section_and_by_region(drawn: dict[str, Any]) -> Non
     assert place.tolist() == [0, 100, 200]
     means, spreads = panels[0][1]["ours"]
     assert str(means.tolist()) == "[2.0, nan, 4.0]" and str(spreads.tolist()) == "[1.0, nan, 1.0]"
-    # Most nuclei first; a region without any (number 0) has no row.
+    # Most real nuclei first; a region without any, in whatever store (number 0), has no row.
     names, (counts, areas), _, _ = drawn["region_dots"]
     assert names == ["Region 3 (3)", "Region 2 (2)", "Region 1 (1)"]
     assert (
@@ -90,6 +90,14 @@ def test_nuclei_are_drawn_by_section_and_by_region(drawn: dict[str, Any]) -> Non
         regions.numbers
     )
     assert "regions with most" not in regions.note
+
+
+def test_nuclei_where_the_real_brain_has_none_are_drawn(drawn: dict[str, Any]) -> None:
+    ours = store("ours", "generated", 1, 2)
+    regions = {"Region_0": measures(5, 7)}
+    ours = replace(ours, brain=replace(ours.brain, nuclei=replace(ours.brain.nuclei, regions=regions)))
+    nuclei_curves([store("real", "real", 1, 2), ours], 64)
+    assert drawn["region_dots"][0] == ["Region 1 (1)", "Region 0 (0)"]
 
 
 def test_what_cannot_be_compared_is_not_drawn() -> None:

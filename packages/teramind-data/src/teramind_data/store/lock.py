@@ -42,6 +42,10 @@ def locked_folder(folder: Path, what: str) -> Iterator[None]:
         os.close(handle)
 
 
+_MOST_VANISHED = 1000
+"""Times that a folder can be made and no file in it, after which nobody believes in another run that removes it."""
+
+
 def lock_file(file: Path, mode: int = fcntl.LOCK_EX | fcntl.LOCK_NB, permissions: int = 0o666) -> int | None:
     """Lock the file of this name, made with its folder where it is not there.
 
@@ -58,11 +62,15 @@ def lock_file(file: Path, mode: int = fcntl.LOCK_EX | fcntl.LOCK_NB, permissions
     Raises:
         OSError: where nothing can be written there, or the filesystem has no locks (:data:`CANNOT_LOCK`).
     """
+    vanished = 0
     while True:
         file.parent.mkdir(parents=True, exist_ok=True)
         try:
             handle = os.open(file, os.O_RDWR | os.O_CREAT, permissions)
         except FileNotFoundError:  # the folder went, with the run that held it
+            vanished += 1
+            if vanished == _MOST_VANISHED:  # or no file can be made in it at all, as in /proc
+                raise
             continue
         try:
             fcntl.flock(handle, mode)

@@ -133,7 +133,7 @@ def axis_curves(found: Sequence[Curve], measures: Sequence[Measure]) -> Plot:
                 continue
             _curve_panel(axes, found, measures[index], scheme)
         handles, labels = grid.flat[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside upper right", ncols=4)
+        figure.legend(handles, labels, loc="outside upper left", ncols=4)
 
     return draw((9.6, 0.4 + 2.5 * rows), paint)
 

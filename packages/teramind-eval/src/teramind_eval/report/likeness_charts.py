@@ -95,7 +95,7 @@ def _region_plot(stores: Sequence[StoreResult], regions: Sequence[tuple[str, int
                 )
             axes.set_xlabel(title)
         grid[0].set_yticks(rows, [f"{in_words(name)} ({n:,})" for name, n in regions])
-        figure.legend(*grid[0].get_legend_handles_labels(), loc="outside upper right", ncols=4)
+        figure.legend(*grid[0].get_legend_handles_labels(), loc="outside upper left", ncols=4)
 
     return draw((9.2, 1.4 + 0.34 * len(regions)), paint)
 
@@ -123,7 +123,7 @@ def _distance_plot(
                 )
             shown = title if grouping == TOGETHER else f"{title}, {grouping}"
             axes.set(xlabel="section position z (µm)", ylabel=f"{title} (no unit)", title=shown)
-        figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper right", ncols=4)
+        figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper left", ncols=4)
 
     return draw((9.2, 0.4 + 2.9 * len(groupings)), paint)
 

@@ -24,7 +24,7 @@ def nuclei_curves(stores: Sequence[StoreResult], patch_px: int) -> list[Chart]:
     charts = []
     if len(stores[0].sections) > 1:
         charts.append(_by_section(stores, shown))
-    regions = _regions(stores[0])
+    regions = _regions(stores)
     if regions:
         charts.append(_by_region(stores, shown, regions))
     return charts
@@ -73,14 +73,16 @@ def _by_region(stores: Sequence[StoreResult], shown: Mapping[str, str], regions:
     )
 
 
-def _regions(real: StoreResult) -> list[str]:
-    """Those with nuclei, the most first."""
-    names = real.brain.nuclei.regions
-    return sorted((one for one in names if _count(real, one)), key=lambda one: (-_count(real, one), one))
+def _regions(stores: Sequence[StoreResult]) -> list[str]:
+    """Those in which any store has nuclei, the ones with most in the real brain first."""
+    names = dict.fromkeys(name for store in stores for name in store.brain.nuclei.regions)
+    found = [name for name in names if any(_count(store, name) for store in stores)]
+    return sorted(found, key=lambda name: (-_count(stores[0], name), name))
 
 
 def _count(store: StoreResult, region: str) -> int:
-    return store.brain.nuclei.regions[region]["area_um2"].value.n
+    found = store.brain.nuclei.regions.get(region)
+    return 0 if found is None else found["area_um2"].value.n
 
 
 def _columns(found: Sequence[Mapping[str, MeasureScores]], name: str) -> tuple[FloatArray, FloatArray]:

@@ -207,7 +207,7 @@ def section_curves(stores: Sequence[StoreResult]) -> Plot:
             axes.set_title(title)
             axes.set_xlabel("section position z (µm)")
             axes.set_ylabel(title)
-        figure.legend(*axes.get_legend_handles_labels(), loc="outside upper right", ncols=4)
+        figure.legend(*axes.get_legend_handles_labels(), loc="outside upper left", ncols=4)
 
     return draw((9.2, 3.3), paint)
 
@@ -235,7 +235,7 @@ def f1_by_section(stores: Sequence[StoreResult]) -> Plot | None:
             )
         axes.set(ylim=(-0.02, 1.04), xlabel="section position z (µm)", ylabel="centroid F1")
         axes.set_title("Nuclei found where the true ones are")
-        figure.legend(loc="outside upper right", ncols=4)
+        figure.legend(loc="outside upper left", ncols=4)
 
     return draw((9.2, 2.8), paint)
 
@@ -274,6 +274,6 @@ def distributions(stores: Sequence[StoreResult], panels: Sequence[tuple[str, Seq
                 if one.mean is not None:
                     axes.axvline(one.mean, color=look.colour, linewidth=1.2, linestyle=look.style, alpha=0.8)
             axes.set(xlabel=title, ylabel="share (%)", ylim=(0, None))
-        figure.legend(*grid[0].get_legend_handles_labels(), loc="outside upper right", ncols=4)
+        figure.legend(*grid[0].get_legend_handles_labels(), loc="outside upper left", ncols=4)
 
     return draw((9.2, 0.4 + 2.9 * rows), paint)

@@ -134,6 +134,8 @@ def cloud_numbers(clouds: Sequence[Cloud]) -> list[dict[str, Any]]:
 
 def density_plot(clouds: Sequence[Cloud], stores: Sequence[Labelled], up: str = _ATTENTION) -> Plot:
     """Density of blocks with lines through them, the main one with its 95 % band; panels share their axes."""
+    from matplotlib.ticker import LogLocator
+
     columns = min(4, len(clouds))
     rows = -(-len(clouds) // columns)
 
@@ -154,12 +156,14 @@ def density_plot(clouds: Sequence[Cloud], stores: Sequence[Labelled], up: str = 
                 axes.set_ylabel(up)
         _limits(grid.ravel()[0], clouds)
         if image is not None:
-            scale = figure.colorbar(image, ax=grid, shrink=0.8, label="blocks", pad=0.01)
+            # Of few decades whole powers of ten would leave the upper end without a number.
+            ticks = LogLocator(subs=(1.0, 2.0, 5.0))
+            scale = figure.colorbar(image, ax=grid, shrink=0.8, label="blocks", pad=0.01, ticks=ticks)
             scale.ax.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
             scale.ax.yaxis.set_minor_formatter(lambda value, _: "")
         handles, labels = grid.ravel()[0].get_legend_handles_labels()
         if len(labels) > 1:
-            figure.legend(handles, labels, loc="outside upper right", ncols=5)
+            figure.legend(handles, labels, loc="outside upper left", ncols=5)
 
     return draw((9.6, 3.4 * rows + 0.3), paint)
 
@@ -273,7 +277,7 @@ def region_dots(
         handles: dict[str, Any] = {}
         for axes in grid:
             handles |= dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
-        figure.legend(handles.values(), handles.keys(), loc="outside upper right", ncols=4)
+        figure.legend(handles.values(), handles.keys(), loc="outside upper left", ncols=4)
 
     return draw((9.2, 1.3 + 0.34 * len(regions)), paint)
 
@@ -306,6 +310,6 @@ def section_trends(
                 )
             axes.set_xlabel("section position z (µm)")
             axes.set_ylabel(title)
-        figure.legend(*grid[0].get_legend_handles_labels(), loc="outside upper right", ncols=4)
+        figure.legend(*grid[0].get_legend_handles_labels(), loc="outside upper left", ncols=4)
 
     return draw((9.2, 3.2), paint)
