@@ -400,6 +400,16 @@ def test_brains_of_other_canvases_agree_by_region(tmp_path: Path) -> None:
         brain_agreement(first, second, ("a", "c"))
     with pytest.raises(MissingInputError, match="attention_trends"):
         brain_agreement(tmp_path, second, ("a", "b"))
+    pd.read_parquet(second / "attention_beyond.parquet").drop(columns="mean").to_parquet(
+        second / "attention_beyond.parquet"
+    )
+    with pytest.raises(InputError, match=r"lacks columns.*attention_beyond\.parquet.*found no mean"):
+        brain_agreement(first, second, ("a", "b"))
+    (first / "attention_trends.parquet").write_bytes(b"PAR1")
+    with pytest.raises(
+        InputError, match=r"cannot be read.*a/attention_trends\.parquet.*Remove the report.s folder"
+    ):
+        brain_agreement(first, second, ("a", "b"))
 
 
 def test_a_report_agrees_with_itself(report: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import html
 from dataclasses import replace
 from pathlib import Path
@@ -63,6 +64,10 @@ def test_stores_given_for_what_they_are_not_are_warned_about(stores: Stores, tmp
     assert "ours" in found and "measured brain and was not generated" in found
     (found,) = warn_about(real.brain, (run, replace(run, label="same", role="control")))
     assert found == "same is the store of ours itself: it is no control of it."
+    again, third = replace(run, label="again"), replace(run, label="third")
+    (found,) = warn_about(real.brain, (run, again))
+    assert found == "again is the store of ours itself: the two are one run, and equal in everything."
+    assert [text.split()[0] for text in warn_about(real.brain, (run, again, third))] == ["again", "third"]
     made = {"request": {"control": {"kind": "shuffled"}}}
     shuffled = write_generated(tmp_path / "S.zarr", IMAGES, provenance=made)
     (found,) = warn_about(real.brain, (open_store(str(shuffled), "ours", "generated"),))
@@ -90,9 +95,9 @@ def test_a_store_made_from_another_atlas_is_warned_about(stores: Stores, tmp_pat
         assert len(found) == warned
 
 
-def matched(role: Role, f1: float | None, true: int = 100) -> StoreResult:
+def matched(role: Role, f1: float | None, true: int = 100, false: int = 0) -> StoreResult:
     none = Statistic(None, None, 0)
-    match = None if f1 is None else MatchScores(f1, f1, f1, round(f1 * true), 0, true - round(f1 * true))
+    match = None if f1 is None else MatchScores(f1, f1, f1, round(f1 * true), false, true - round(f1 * true))
     return StoreResult(
         role, role, "C.zarr", Scores({}, NucleiScores(0, none, none, none, None, None, match)), ()
     )
@@ -103,6 +108,8 @@ def test_a_truth_that_is_not_the_real_brains_is_warned_about() -> None:
     assert "F1 of 0.21 only" in found
     for own in (matched("real", 0.9), matched("real", None), matched("real", 0.0, true=0)):
         assert warn_of_truth([own, matched("generated", 0.2)]) == []
+    (found,) = warn_of_truth([matched("real", 0.0, true=0, false=1200), matched("generated", 0.0, true=0)])
+    assert "no nuclei where 1,200 were found in its own images" in found
 
 
 def test_a_report_with_another_brains_truth_says_so(stores: Stores, tmp_path: Path) -> None:
@@ -117,6 +124,11 @@ def test_a_report_with_another_brains_truth_says_so(stores: Stores, tmp_path: Pa
         out=str(tmp_path / "r"),
     )
     write_report(settings)
+    tables = read_metrics(tmp_path / "r").inputs["truth"].tables
+    for name, one in tables.items():
+        table = (tmp_path / "truth" / name / "cells.csv").read_bytes()
+        assert (one.bytes, one.sha256) == (len(table), hashlib.sha256(table).hexdigest())
+    assert tables.keys() == {"s0", "s1"}
     (found,) = [text for text in read_metrics(tmp_path / "r").warnings if "truth" in text]
     assert found.startswith("The truth does not fit the real brain")
     assert (

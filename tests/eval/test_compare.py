@@ -342,7 +342,10 @@ def test_a_table_that_is_none_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"lacks columns.*metrics\.parquet.*found no sd"):
         write_comparison(Request((str(folder),), tmp_path / "out"))
     (folder / "metrics.parquet").write_bytes(b"PAR1")
-    with pytest.raises(InputError, match=r"cannot be read.*metrics\.parquet"):
+    with pytest.raises(InputError, match=r"cannot be read.*metrics\.parquet.*Remove the report.s folder"):
+        write_comparison(Request((str(folder),), tmp_path / "out"))
+    (folder / "metrics.json").write_text('{"schema')
+    with pytest.raises(InputError, match=r"cannot be read.*metrics\.json.*Remove the report.s folder"):
         write_comparison(Request((str(folder),), tmp_path / "out"))
 
 
@@ -389,7 +392,7 @@ def test_other_segmenters_and_weights_are_warned_about(tmp_path: Path) -> None:
 
 def test_nearness_is_to_the_real_brain_as_the_same_report_measured_it(tmp_path: Path) -> None:
     one = made_up(tmp_path / "one", 20.0, 12.0)
-    # Patches four times as large: 40 nuclei a patch in the real brain, 41 in the run.
+    # As a seam index, taken where the run's own patches meet: 40 of the real brain there, 41 of the run.
     two = made_up(tmp_path / "two", 20.0, 41.0)
     table = pq.read_table(two / "metrics.parquet")
     mean = pc.if_else(
@@ -401,3 +404,101 @@ def test_nearness_is_to_the_real_brain_as_the_same_report_measured_it(tmp_path: 
     pq.write_table(table.set_column(place, "mean", mean), two / "metrics.parquet")
     laid, shown = compared(str(one), str(two))
     assert _marks(laid, shown, "Nuclei a patch") == {"one": ("", False), "two": ("better", True)}
+    # The real brain's row says neither's value: no dashed line, no row in the files, and a warning.
+    index = [one.title for one in shown].index("Nuclei a patch")
+    assert laid[0].real.cells[index].text == "differs"
+    assert ("nuclei_per_patch", "DAPI") not in laid[0].real.run.values
+    assert laid[0].real.cells[index + 1].text == "15.0"
+    path, _ = write_comparison(Request((str(one), str(two)), tmp_path / "out"))
+    warnings = json.loads((path.parent / "compare.json").read_text())["warnings"]
+    assert [
+        text for text in warnings if "do not agree on the real brain real_a itself in Nuclei a patch:" in text
+    ]
+    assert ">differs<" in path.read_text()
+
+
+def _with_truth(folder: Path, tables: dict[str, dict[str, Any]], f1: float = 0.5) -> Path:
+    """The report with a truth of these tables, by section, and its run's F1 against it."""
+    _damage(folder, lambda data: data["inputs"].update(truth={"url": "/truth", "tables": tables}))
+    table = pq.read_table(folder / "metrics.parquet")
+    rows = table.to_pylist()
+    first = next(row for row in rows if row["role"] == "generated" and row["section"] == -1)
+    rows.append({**first, "measure": "centroid_f1_against_truth", "stain": "DAPI", "mean": f1, "sd": None})
+    pq.write_table(pa.Table.from_pylist(rows, table.schema), folder / "metrics.parquet")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs", "same"),
+    [
+        # One truth, of which the reports compare other sections.
+        ({"s0": {"bytes": 5}, "s1": {"bytes": 6}}, {"s1": {"bytes": 6}}, True),
+        ({"s0": {"bytes": 5, "sha256": "a"}}, {"s0": {"bytes": 5, "sha256": "b"}}, False),
+        # A report of before tables were hashed.
+        ({"s0": {"bytes": 5, "sha256": "a"}}, {"s0": {"bytes": 5}}, True),
+        ({"s0": {"bytes": 5}}, {"s0": {"bytes": 7}}, False),
+    ],
+)
+def test_other_truths_are_told_by_the_tables_of_the_same_sections(
+    tmp_path: Path, mine: Any, theirs: Any, same: bool
+) -> None:
+    one = _with_truth(made_up(tmp_path / "one", 20.0, 10.0), mine)
+    two = _with_truth(made_up(tmp_path / "two", 22.0, 10.0), theirs, f1=0.75)
+    path, _ = write_comparison(Request((str(one), str(two)), tmp_path / "out"))
+    warnings = json.loads((path.parent / "compare.json").read_text())["warnings"]
+    assert any("different truths" in text for text in warnings) is not same
+    laid, shown = compared(str(one), str(two))
+    mark = ("better", True) if same else ("", False)
+    assert _marks(laid, shown, "Centroid F1, truth")["two"] == mark
+    assert _marks(laid, shown, "PSNR (dB)")["two"] == ("better", True)
+
+
+_IMAGE, _PATCH, _AREA = "PSNR (dB)", "Nuclei a patch", "Nuclear area, distance (µm²)"
+
+
+@pytest.mark.parametrize(
+    ("change", "unmarked"),
+    [
+        (lambda data: data["settings"].update(tile_px=64), {_IMAGE}),
+        (lambda data: data["settings"].update(patch_px=128), {_PATCH}),
+        (lambda data: data["settings"].update(nuclei={"segmenter": "cellpose"}), {_PATCH, _AREA}),
+        (lambda data: data["settings"].update(inside=[0, 64, 32, 96]), {_IMAGE, _PATCH, _AREA}),
+        (lambda data: data["stores"][1]["sections"][0].update(name="s9"), {_IMAGE, _PATCH, _AREA}),
+        (lambda data: data["inputs"].update(inception={"sha256": "b"}), set()),
+    ],
+)
+def test_a_run_measured_otherwise_than_the_baseline_is_not_marked(
+    tmp_path: Path, change: Any, unmarked: set[str]
+) -> None:
+    words = []
+    for name, psnr, nuclei in (("base", 20.0, 12.0), ("like", 19.0, 13.0), ("other", 22.0, 10.0)):
+        folder = made_up(tmp_path / name, psnr, nuclei)
+        _damage(folder, lambda data: data["settings"].update(nuclei={"segmenter": "watershed"}))
+        _damage(folder, lambda data: data["inputs"].update(inception={"sha256": "a"}))
+        words.append(str(folder))
+    _damage(tmp_path / "other", change)
+    laid, shown = compared(*words)
+    for title in (_IMAGE, _PATCH, _AREA):
+        marks = _marks(laid, shown, title)
+        assert marks["like"] == ("worse", False)
+        # Best of those that can be told from each other is then the baseline.
+        assert marks["other"] == (("", False) if title in unmarked else ("better", True))
+        assert marks["base"] == ("", title in unmarked)
+
+
+def test_distances_of_features_of_other_weights_are_not_marked(tmp_path: Path) -> None:
+    for name, fid in (("one", 30.0), ("two", 20.0)):
+        folder = made_up(tmp_path / name, 20.0, 10.0)
+        table = pq.read_table(folder / "metrics.parquet")
+        rows = table.to_pylist()
+        first = next(row for row in rows if row["role"] == "generated" and row["section"] == -1)
+        rows.append({**first, "measure": "fid", "stain": "together", "mean": fid, "sd": None})
+        pq.write_table(pa.Table.from_pylist(rows, table.schema), folder / "metrics.parquet")
+    words = (str(tmp_path / "one"), str(tmp_path / "two"))
+    for name in ("one", "two"):
+        _damage(tmp_path / name, lambda data: data["inputs"].update(inception={"sha256": "a"}))
+    laid, shown = compared(*words)
+    assert _marks(laid, shown, "FID") == {"one": ("", False), "two": ("better", True)}
+    _damage(tmp_path / "two", lambda data: data["inputs"].update(inception={"sha256": "b"}))
+    laid, shown = compared(*words)
+    assert _marks(laid, shown, "FID") == {"one": ("", False), "two": ("", False)}

@@ -18,7 +18,7 @@ from teramind_eval.drawing.colour import colouring
 from teramind_eval.drawing.marks import COLOURS
 from teramind_eval.gallery.build import GalleryRequest, write_gallery
 from teramind_eval.gallery.places import Shown, chosen_boxes, given_places, spread_sections
-from teramind_eval.gallery.regions import RegionMap, contoured, filled, region_map
+from teramind_eval.gallery.regions import RegionMap, contoured, filled, legend, region_map
 from teramind_eval.gallery.sheets import Source, picture_of, region_sheet, whole, zoom_sheet
 from teramind_eval.part import Part
 from tests.eval.conftest import Stores
@@ -111,6 +111,7 @@ def test_regions_lie_where_the_atlas_says(atlas: Path) -> None:
     twin = np.kron(np.asarray(part.brain.read("regions", 0)), np.ones((32, 32), int))
     np.testing.assert_array_equal(found.labels, twin)
     assert found.present == (1, 3)
+    assert [text for text, _ in legend(found.names, found.present)] == ["1  region 1", "3  region 3"]
     # A box between bins, at a size of its own.
     cut = region_map(part, 0, Box(40, 200, 120, 220), (320, 200))
     np.testing.assert_array_equal(cut.labels, twin[80:400, 240:440])

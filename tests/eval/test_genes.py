@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from teramind_data.geometry import BIN_PX, Box
-from teramind_data.store import open_brain
+from teramind_data.store import Brain, open_brain
 from teramind_eval.genes.scores import GeneScores, brain_scores, gene_scores, write_genes
 from teramind_eval.genes.statistics import GeneMoments, GeneStatistics, gene_statistics
 from teramind_eval.part import Part
@@ -66,6 +66,28 @@ def test_blocks_do_not_matter(real: Part, found: GeneStatistics, monkeypatch: py
         assert (one.n, one.transcripts, one.bins) == (other.n, other.transcripts, other.bins)
         assert one.mean == pytest.approx(other.mean, rel=1e-12)
         assert one.sd == pytest.approx(other.sd, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        ({1: "cortex", 2: "cortex", 7: "fibre"}, {"cortex": (1, 2)}),
+        ({2: "right"}, {"region 1": (1,), "right": (2,)}),
+    ],
+)
+def test_a_region_is_what_has_its_name(
+    real: Part, monkeypatch: pytest.MonkeyPatch, names: dict[int, str], expected: dict[str, tuple[int, ...]]
+) -> None:
+    monkeypatch.setattr("teramind_eval.genes.statistics._BLOCK_BINS", 5)
+    monkeypatch.setattr(Brain, "region_names", names)
+    statistics = gene_statistics(real)
+    assert statistics is not None
+    assert statistics.region_names == tuple(expected)
+    counts, tissue = np.asarray(real.brain.expression), np.asarray(real.brain.tissue) > 0
+    lines = list(gene_scores(statistics))
+    for name, labels in expected.items():
+        inside = tissue & np.isin(np.asarray(real.brain.regions), labels)
+        check([one for one in lines if one.region == name], counts[:, inside])
 
 
 def test_of_a_part_of_the_canvas_only_its_bins_count(real: Part, monkeypatch: pytest.MonkeyPatch) -> None:

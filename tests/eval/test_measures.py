@@ -196,15 +196,15 @@ def test_scores_of_every_measure_and_region() -> None:
         assert far.to_real is not None and far.to_real.wasserstein > 0  # type: ignore[operator]
         assert near.to_real is not None and near.to_real.wasserstein == 0
         assert near.wasserstein_interval is not None and near.wasserstein_interval.high == 0
-    by_region = region_scores(own, real, weights, grid.pixel_size_um, {1: "left"})
-    assert list(by_region) == ["left", "2"]
+    by_region = region_scores(own, real, weights, grid.pixel_size_um, ["none", "left", "right"].__getitem__)
+    assert list(by_region) == ["left", "right"]
     assert sum(one["area_um2"].value.n for one in by_region.values()) == alone["area_um2"].value.n
 
 
 def test_regions_of_one_name_are_one() -> None:
     (_, own, grid), (_, real, _) = _scene(5), _scene(6)
     weights = patch_weights(0, own.patches.keys)
-    by_region = region_scores(own, real, weights, grid.pixel_size_um, {1: "layer", 2: "layer"})
+    by_region = region_scores(own, real, weights, grid.pixel_size_um, lambda _: "layer")
     assert list(by_region) == ["layer"]
     # Everything lies in one of the two.
     assert by_region["layer"] == measure_scores(own, real, weights, grid.pixel_size_um)

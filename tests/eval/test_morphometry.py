@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from teramind_data.geometry import Box, tiles
+from teramind_data.geometry import BIN_PX, Box, tiles
+from teramind_data.store import Brain, ImageSpec, append_image, open_brain
+from teramind_eval.morphometry.annotation import regions_of_patches
 from teramind_eval.morphometry.compare import Match, match_centroids, matched_pairs
 from teramind_eval.morphometry.measure import measure
 from teramind_eval.morphometry.patches import PatchGrid
 from teramind_eval.morphometry.segment import Nuclei, find_nuclei
 from teramind_eval.morphometry.watershed import NucleiSettings, Watershed, otsu
-from tests.eval.drawn import PIXEL_UM, draw_nuclei
+from teramind_eval.pairs import regions_of_tiles
+from teramind_eval.part import Part
+from tests.eval.drawn import CANVAS, PIXEL_UM, draw_nuclei, draw_section, write_real
 
 
 def test_nuclei_stand_where_they_were_drawn() -> None:
@@ -66,6 +72,24 @@ def test_patches_partition_nuclei() -> None:
     assert result.per_patch.n == 4
     assert (result.per_patch.values == 1).all()
     assert result.area_px.moments.mean == 25
+
+
+def test_halves_of_one_name_outweigh_a_region_between_their_sizes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_real(tmp_path / "C.zarr", [draw_section(seed) for seed in (11, 12)])
+    labels = np.zeros(tuple(edge // BIN_PX for edge in CANVAS), np.uint16)
+    labels[:, :3], labels[:, 3:6], labels[:, 6:10], labels[:, 10:] = 1, 2, 3, 7
+    image = ImageSpec("regions", (), "uint16", step=BIN_PX, reduce="mode", labels=True)
+    append_image(path, image, [(section, None, labels) for section in (0, 1)])
+    monkeypatch.setattr(Brain, "region_names", {1: "cortex", 2: "cortex", 3: "fibre"})
+    real, size = Part(open_brain(path)), 10 * BIN_PX
+    assert regions_of_tiles(real, 0, [Box(0, size, 0, size), Box(0, size, size, CANVAS[1])]).tolist() == [
+        1,
+        7,
+    ]
+    grid = PatchGrid(0, real.canvas, size, PIXEL_UM)
+    assert regions_of_patches(real, 0, grid).tolist() == [1, 7] * grid.rows
 
 
 @pytest.mark.parametrize(

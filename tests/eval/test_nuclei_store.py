@@ -15,7 +15,7 @@ import pytest
 
 from teramind_data.errors import InputError, OutputExistsError
 from teramind_data.geometry import Box
-from teramind_data.store import Location, open_brain
+from teramind_data.store import Brain, Location, open_brain
 from teramind_data.validate import validate
 from teramind_eval.cli import app
 from teramind_eval.morphometry.segmenter import DapiSection
@@ -144,6 +144,16 @@ def test_a_generated_store_has_counts_from_its_atlas_or_none(plain: Path, tmp_pa
     assert found.molecules == int(_table(path).X.sum()) > 0
     assert set(_table(path).obs["region"]) == {"", "left", "right"}
     assert validate(str(path)) == []
+
+
+def test_a_region_without_a_name_has_its_number(
+    plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "C.zarr"
+    shutil.copytree(plain / "C.zarr", path)
+    monkeypatch.setattr(Brain, "region_names", {1: "left"})
+    write_nuclei(NucleiRequest(str(path), _BLOCKS, sections=(1,)))
+    assert set(_table(path).obs["region"]) == {"", "left", "region 2"}
 
 
 @dataclass

@@ -281,7 +281,9 @@ def test_same_inputs_are_left_alone_and_others_refused(stores: Stores, report: P
     controls = {"shuffled": str(stores.shuffled), "noisy": str(stores.bad)}
     before = (report / "report.html").stat().st_mtime_ns
     assert write_report(config(stores, report, controls=controls))[1] is False
-    with pytest.raises(OutputExistsError, match="other inputs or settings") as error:
+    with pytest.raises(
+        OutputExistsError, match=r"other inputs or settings.*found setting seed 0, now 1\)"
+    ) as error:
         write_report(config(stores, report, controls=controls, seed=1))
     assert "--overwrite" in str(error.value)
     assert (report / "report.html").stat().st_mtime_ns == before
@@ -295,8 +297,28 @@ def test_another_first_run_is_another_report(tmp_path: Path) -> None:
     (tmp_path / "metrics.json").write_text(json.dumps({"inputs": inputs, "settings": settings}))
     assert state_of(tmp_path, inputs, settings, overwrite=False) == "current"
     assert state_of(tmp_path, turned, settings, overwrite=True) == "other"
-    with pytest.raises(OutputExistsError, match="other inputs or settings"):
+    with pytest.raises(OutputExistsError, match=r"other inputs or settings.*same inputs in another order"):
         state_of(tmp_path, turned, settings, overwrite=False)
+
+
+def test_what_differs_from_an_earlier_output_is_named(tmp_path: Path) -> None:
+    inputs = {"real": {"url": "C", "root_sha256": "a" * 64, "modified_ns": 1}, "a": {"url": "A"}}
+    settings = {"seed": 0, "tile_px": 64, "nuclei": {"segmenter": "watershed", "size": 2}, "inside": None}
+    (tmp_path / "report.html").write_text("<html>")
+    (tmp_path / "metrics.json").write_text(json.dumps({"inputs": inputs, "settings": settings}))
+    written = {"real": {**inputs["real"], "root_sha256": "b" * 64, "modified_ns": 2}, "b": {"url": "B"}}
+    with pytest.raises(OutputExistsError) as error:
+        state_of(tmp_path, written, settings, overwrite=False)
+    found = "input real (root_sha256, modified_ns), no more input a, new input b"
+    assert f"(found {found})" in str(error.value)
+    other = {"seed": 1, "tile_px": 32, "nuclei": {"segmenter": "cellpose", "size": 2}, "inside": [0, 1]}
+    with pytest.raises(OutputExistsError) as error:
+        state_of(tmp_path, {**inputs, "a": {"url": "A2"}}, other, overwrite=False)
+    found = (
+        "input a (url A, now A2), setting seed 0, now 1, setting tile_px 64, now 32, "
+        "setting nuclei (segmenter watershed, now cellpose), and 1 more"
+    )
+    assert f"(found {found})" in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -358,6 +380,7 @@ def test_stores_that_do_not_fit_are_named(
         write_report(config(stores, tmp_path / "out", generated=str(other)))
     line = str(error.value)
     assert "other.zarr" in line
+    assert f"Give a store that was generated from {stores.real}" in line
     assert "expected" in line
     assert "\n" not in line
     assert not (tmp_path / "out").exists()
@@ -553,6 +576,10 @@ def test_truth_that_lacks_a_section_is_named(stores: Stores, tmp_path: Path) -> 
     (truth / "s1" / "cells.csv").write_text("y,x\n1,2\n")
     with pytest.raises(InputError, match="lacks columns"):
         write_report(config(stores, tmp_path / "out", truth=str(truth)))
+    (truth / "s1" / "cells.csv").write_bytes("y,x,radius_px,µ\n".encode("latin-1"))
+    with pytest.raises(InputError, match=r"cannot be read.*s1/cells\.csv.*UTF-8.*Save it as UTF-8") as error:
+        write_report(config(stores, tmp_path / "out", truth=str(truth)))
+    assert "\n" not in str(error.value)
 
 
 def test_a_device_that_is_not_there_is_refused_before_any_work(stores: Stores, tmp_path: Path) -> None:

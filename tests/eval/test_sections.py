@@ -233,6 +233,14 @@ def test_nuclei_are_measured_by_region(stores: Stores, annotated: Path, measured
     assert results[1].brain.nuclei.regions["TH"]["solidity"].to_real is not None
 
 
+def test_a_region_without_a_name_has_its_number(
+    stores: Stores, annotated: Path, measured: Measured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Brain, "region_names", {300: "TH"})
+    brain = store_results(_task(stores, annotated).stores, measured)[1].brain
+    assert set(brain.regions) == set(brain.nuclei.regions) == {"region 5", "TH"}
+
+
 def test_a_tile_that_cuts_bins_takes_them_whole(annotated: Path) -> None:
     real = open_store(str(annotated), "real", "real").brain
     boxes = [Box(0, 10, 120, 150), Box(0, 10, 129, 150), Box(120, 250, 120, 250), Box(120, 250, 150, 250)]

@@ -238,8 +238,10 @@ def run(arguments: list[str], environment: dict[str, str]) -> str:
     return done.stdout + done.stderr
 
 
-def test_a_method_from_outside_trains_and_generates(tmp_path: Path) -> None:
-    """Installed from its folder, found by name, trained, kept in the checkpoint, and generated with."""
+def test_a_method_from_outside_trains_and_generates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Installed from its folder, found by name, trained, kept in the checkpoint, and generated with elsewhere."""
     site = tmp_path / "site"
     install = [
         "pip",
@@ -257,12 +259,17 @@ def test_a_method_from_outside_trains_and_generates(tmp_path: Path) -> None:
         capture_output=True,
         timeout=120,
     )
-    atlas = tiny_atlas(tmp_path / "atlas.zarr", canvas=(128, 128))
+    atlas = tiny_atlas(tmp_path / "atlas.zarr", canvas=(128, 128), sections=2)
     path = os.pathsep.join([str(site), *(entry for entry in sys.path if entry)])
     environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
     train = f"train --atlas {atlas.url} --out {tmp_path / 'run'} --method toy --patch 32 --steps 2 --batch 2"
     train += " --accumulate 1 --sample-every 0 --device cpu --method-option brightness=0.5"
-    assert "toy, P=32" in run(train.split(), environment)
+    monkeypatch.syspath_prepend(str(site))
+    with pytest.raises(SystemExit) as stopped:
+        run_cli(app, train.split())
+    said = capsys.readouterr()
+    assert not stopped.value.code, said.err
+    assert "toy, P=32" in said.out + said.err
     log = (tmp_path / "run" / "log.csv").read_text(encoding="utf-8").splitlines()
     assert log[0].startswith("step,loss,error,lr")
     assert len(log) == 3

@@ -43,7 +43,9 @@ def picture(counts: torch.Tensor, sampler: str, steps: int, precision: Precision
     return to_uint8(x).numpy().astype(int)
 
 
-@pytest.mark.parametrize(("sampler", "steps"), [("ddim", 15), ("dpmpp-2m", 8)])
+@pytest.mark.parametrize(
+    ("sampler", "steps"), [pytest.param("ddim", 15, marks=pytest.mark.soak), ("dpmpp-2m", 8)]
+)
 def test_bfloat16_in_levels(counts: torch.Tensor, sampler: str, steps: int) -> None:
     exact, rough = (picture(counts, sampler, steps, p) for p in ("float32", "bfloat16"))
     assert exact.std() > 20, "a flat picture would agree with anything"

@@ -16,7 +16,7 @@ from teramind_model.generate import GenerateConfig, RunOptions, generate
 from teramind_model.generate.config import Engine
 from tests.model.tiny import tiny_atlas, tiny_source
 
-STEPS = 3
+STEPS = 2
 CANVAS = (144, 176)
 """No multiple of the shard (64), nor of the patch (32)."""
 
@@ -52,7 +52,7 @@ def regions(draw: st.DrawFn) -> Box:
     return Box(y0, draw(st.integers(y0 + 1, CANVAS[0])), x0, draw(st.integers(x0 + 1, CANVAS[1])))
 
 
-@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(roi=regions(), engine=st.sampled_from(["wavefront", "straightforward"]))
 def test_any_region_equals_that_part_of_the_whole(
     atlas: Brain, brain: np.ndarray, tmp_path: Path, roi: Box, engine: Engine

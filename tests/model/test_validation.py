@@ -34,7 +34,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::F
 
 @pytest.fixture(autouse=True)
 def _few_samples(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(validation, "_SAMPLES", 8)
+    monkeypatch.setattr(validation, "_SAMPLES", 4)
 
 
 GEOMETRY = Geometry(patch=32, gene_slices=4, image_slices=2, stains=2)

@@ -115,7 +115,7 @@ def test_the_whole_canvas(atlas: Brain, source: Source, whole: Whole, steps: int
     assert rows.bins_read == 2 * 16 * 5 * 2
 
 
-@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_part_strips_batch_order_and_sampler_at_every_step(
     atlas: Brain, source: Source, whole: Whole, data: st.DataObject
@@ -172,15 +172,15 @@ def test_with_one_plan_restarts_and_strips_are_the_same_bits(
         return torch.cat([x for _, x in unit.rows()], dim=-2)
 
     whole = made(REGION)
-    for target in (Box(2, 5, 0, 4), Box(0, 5, 2, 4), Box(3, 4, 0, 1)):
+    for target in (Box(2, 5, 2, 4), Box(3, 4, 0, 1)):
         assert torch.equal(made(target), part(whole, target))
 
 
 def test_what_is_held_does_not_grow_with_the_height(atlas: Brain, source: Source, tmp_path: Path) -> None:
-    tall = tiny_atlas(tmp_path / "tall.zarr", canvas=(32 * 24, 64), sections=3)
+    tall = tiny_atlas(tmp_path / "tall.zarr", canvas=(32 * 18, 64), sections=3)
     window = windows(3, 4, 2)[0]
     most = []
-    for height in (12, 24):
+    for height in (9, 18):  # the lower has two bands of counts already
         rows = StoreRows(MeasuredCounts(tall, source.gene_positions(tall)), window, source.network, SEED)
         region = Box(0, height, 0, 2)
         steps = sampler_steps("dpmpp-2m", 2)

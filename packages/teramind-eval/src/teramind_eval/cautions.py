@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 from teramind_data.geometry import Box
@@ -33,7 +34,8 @@ def warn_about(real: Part, others: Sequence[Compared]) -> list[str]:
         if more:
             found.append(f"{one.label} has {more} more, which are left out: another run lacks them.")
     for one in others:
-        found += _role_warning(one, generated)
+        found += _role_warning(one)
+        found += _twin_warning(one, generated)
         found += _atlas_warning(real, one)
         found += _region_warning(real, one)
         found += _panel_warning(real, one)
@@ -61,8 +63,15 @@ def warn_of_truth(scores: Sequence[StoreResult]) -> list[str]:
     """That the truth does not fit the real brain, where most nuclei of its own images are not where it says."""
     real = next(one for one in scores if one.role == "real")
     match = real.brain.nuclei.against_truth
-    if match is None or match.f1 >= _FITS or not match.true_positive + match.false_negative:
+    if match is None or match.f1 >= _FITS:
         return []
+    if not match.true_positive + match.false_negative:
+        if not match.false_positive:
+            return []
+        return [
+            f"The truth does not fit the real brain: it has no nuclei where {match.false_positive:,} were found in its "
+            "own images. Scores against the truth say nothing of the stores."
+        ]
     return [
         f"The truth does not fit the real brain: nuclei found in its own images reach an F1 of {match.f1:.2f} only. "
         "It is another brain's, or the segmenter does not find these nuclei: scores against the truth say nothing of "
@@ -70,8 +79,8 @@ def warn_of_truth(scores: Sequence[StoreResult]) -> list[str]:
     ]
 
 
-def _role_warning(one: Compared, runs: Sequence[Compared]) -> list[str]:
-    """Stores given for what they are not: measured ones, controls as runs, a run as its own control."""
+def _role_warning(one: Compared) -> list[str]:
+    """Stores given for what they are not: measured ones, controls and edited ones as runs."""
     if one.brain.kind != "generated":
         return [
             f"{one.label} ({one.brain.url}) is a measured brain and was not generated: its numbers say nothing of a "
@@ -87,10 +96,19 @@ def _role_warning(one: Compared, runs: Sequence[Compared]) -> list[str]:
             f"{one.label} was generated from edited genes ({', '.join(edits)}): it is not meant to be like the real "
             "brain."
         ]
-    twin = next((run for run in runs if run is not one and run.brain.url == one.brain.url), None)
-    if one.role == "control" and twin is not None:
-        return [f"{one.label} is the store of {twin.label} itself: it is no control of it."]
     return []
+
+
+def _twin_warning(one: Compared, runs: Sequence[Compared]) -> list[str]:
+    """One store given twice: as a run and its own control, or as two runs, said of the second."""
+    before = takewhile(lambda run: run is not one, runs)
+    twin = next((run for run in before if run.brain.url == one.brain.url), None)
+    if twin is None or one.role == "real":
+        return []
+    what = (
+        "it is no control of it" if one.role == "control" else "the two are one run, and equal in everything"
+    )
+    return [f"{one.label} is the store of {twin.label} itself: {what}."]
 
 
 def _atlas_warning(real: Part, other: Compared) -> list[str]:

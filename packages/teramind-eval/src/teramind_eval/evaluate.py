@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -21,7 +22,7 @@ from teramind_eval.metrics.distribution import Distribution, Extractor, FeatureS
 from teramind_eval.metrics.image import score_tiles
 from teramind_eval.metrics.image_on_device import Scorer
 from teramind_eval.metrics.seams import Grid, SectionSeams
-from teramind_eval.morphometry.annotation import region_names, regions_of_nuclei, regions_of_patches
+from teramind_eval.morphometry.annotation import regions_of_nuclei, regions_of_patches
 from teramind_eval.morphometry.bootstrap import patch_weights
 from teramind_eval.morphometry.compare import Match, match_centroids
 from teramind_eval.morphometry.measure import Morphometry, measure
@@ -226,7 +227,6 @@ def store_results(stores: Sequence[Compared], measured: Measured, seed: int = 0)
     real = stores[0]
     reference = measured.by_store[real.label]
     weights = [patch_weights(seed, raw.morphometry.patches.keys) for raw in reference]
-    names = region_names(real.brain)
     of_all = measured.brain(real.label)
     out = []
     for one in stores:
@@ -235,7 +235,7 @@ def store_results(stores: Sequence[Compared], measured: Measured, seed: int = 0)
                 place.index,
                 place.name,
                 place.z_um,
-                _scores(raw, None if one is real else base, real.brain, (drawn, names)),
+                _scores(raw, None if one is real else base, real.brain, drawn),
             )
             for place, raw, base, drawn in zip(
                 real.brain.sections, measured.by_store[one.label], reference, weights, strict=True
@@ -243,20 +243,18 @@ def store_results(stores: Sequence[Compared], measured: Measured, seed: int = 0)
         )
         total = measured.brain(one.label)
         drawn = np.concatenate(weights)
-        scores = _scores(total, None if one is real else of_all, real.brain, (drawn, names))
+        scores = _scores(total, None if one is real else of_all, real.brain, drawn)
         brain = replace(scores, regions=_region_scores(total.image, real.brain))
         out.append(StoreResult(one.label, one.role, str(one.brain.url), brain, sections))
     return tuple(out)
 
 
-def _scores(
-    raw: Raw, real: Raw | None, part: Part, drawn: tuple[npt.NDArray[np.uint8], dict[int, str]]
-) -> Scores:
-    """Scores of a section or brain; `drawn`: weights of its patches in the bootstrap, and names of regions."""
+def _scores(raw: Raw, real: Raw | None, part: Part, drawn: npt.NDArray[np.uint8]) -> Scores:
+    """Scores of a section or brain; `drawn`: weights of its patches in the bootstrap. `part`: of the real brain."""
     areas = raw.morphometry.area_px
     beside = None if real is None else real.morphometry
     pixel = part.pixel_size_um
-    measures = measure_scores(raw.morphometry, beside, drawn[0], pixel)
+    measures = measure_scores(raw.morphometry, beside, drawn, pixel)
     nuclei = NucleiScores(
         count=areas.n,
         per_patch=measures["per_patch"].value,
@@ -267,7 +265,7 @@ def _scores(
         against_truth=None if raw.against_truth is None else MatchScores.of(raw.against_truth),
         against_real=None if raw.against_real is None else MatchScores.of(raw.against_real),
         measures=measures,
-        regions=region_scores(raw.morphometry, beside, drawn[0], pixel, drawn[1]),
+        regions=region_scores(raw.morphometry, beside, drawn, pixel, partial(region_name, part)),
     )
     far = {name: DistributionScores.of(one) for name, one in raw.distribution.items()}
     return Scores(_image_scores(raw.image.measures), nuclei, distribution=far)

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from teramind_data.errors import InputError, StoreError
 from teramind_data.geometry import BIN_PX, Box, tiles
 from teramind_eval.part import Part, same_pixel_size
+from teramind_eval.regions import has_regions, read_regions, region_of_most
 from teramind_eval.results import Role
 
 
@@ -62,7 +63,7 @@ def check_comparable(real: Part, other: Compared) -> Compared:
             found=f"kind {brain.kind!r}",
             remedy="Generate images from it with `teramind-model generate --atlas`, and compare those",
         )
-    remedy = f"Give the store that --real {real.url} was generated from, or generate it again from that atlas"
+    remedy = f"Give a store that was generated from {real.url}, or generate it again from that atlas"
     if not same_pixel_size(real.pixel_size_um, brain.pixel_size_um):
         raise InputError(
             f"pixel size of {other.label} differs from the real brain's",
@@ -108,7 +109,10 @@ def same_sections(stores: Sequence[Compared]) -> tuple[Compared, ...]:
     for one in runs:
         strange = [name for name in has[one.label] if name not in has[stores[0].label]]
         if strange:
-            raise _wrong_names(one, real, f"{real.url}'s", f"{some(strange)}, which are not there")
+            found = f"{some(strange)}, which are not there"
+            raise _wrong_names(
+                one, f"{real.url}'s", found, f"Give a store that was generated from {real.url}"
+            )
     names = [name for name in _names(stores[0]) if all(name in has[one.label] for one in runs)]
     if not names:
         raise InputError(
@@ -121,7 +125,8 @@ def same_sections(stores: Sequence[Compared]) -> tuple[Compared, ...]:
     for one in stores:
         lacking = [name for name in names if name not in has[one.label]]
         if lacking:
-            raise _wrong_names(one, real, some(names), f"no {some(lacking)}")
+            remedy = f"Give a control that was generated from {real.url}, in the sections of the runs"
+            raise _wrong_names(one, some(names), f"no {some(lacking)}", remedy)
     return tuple(replace(one, brain=one.brain.named(names)) for one in stores)
 
 
@@ -164,17 +169,18 @@ def _names(store: Compared) -> list[str]:
     names = [section.name for section in store.brain.sections]
     twice = [name for name in names if names.count(name) > 1]
     if twice:
-        raise _wrong_names(store, store.brain, "each once", f"{twice[0]} twice")
+        remedy = "Make the store again with a name of its own for each section"
+        raise _wrong_names(store, "each once", f"{twice[0]} twice", remedy)
     return names
 
 
-def _wrong_names(store: Compared, real: Part, expected: str, found: str) -> InputError:
+def _wrong_names(store: Compared, expected: str, found: str, remedy: str) -> InputError:
     return InputError(
         f"section names of {store.label} are not those to compare",
         where=store.brain.url,
         expected=expected,
         found=found,
-        remedy=f"Give the store that --real {real.url} was generated from, and controls of its sections",
+        remedy=remedy,
     )
 
 
@@ -216,16 +222,13 @@ def tissue_blocks(brain: Part, section: int, size: int) -> list[Box]:
 def regions_of_tiles(brain: Part, section: int, boxes: Sequence[Box]) -> npt.NDArray[np.uint16]:
     """`(t,)` the label of the annotation that most of each tile has; 0 only where it has no other.
 
-    All 0 where the brain has no annotation. A bin that a tile cuts counts whole.
+    All 0 where the brain has no annotation. Labels of one name are one. A bin that a tile cuts counts whole.
     """
     out = np.zeros(len(boxes), np.uint16)
-    if "regions" not in brain.brain.labels:
+    if not has_regions(brain):
         return out
     for index, box in enumerate(boxes):
-        labels = brain.read("regions", section, box.cover(BIN_PX).coarsen(BIN_PX))
-        counts = np.bincount(np.asarray(labels).ravel(), minlength=2)
-        if counts[1:].any():
-            out[index] = 1 + np.argmax(counts[1:])
+        out[index] = region_of_most(read_regions(brain, section, box.cover(BIN_PX).coarsen(BIN_PX)))
     return out
 
 

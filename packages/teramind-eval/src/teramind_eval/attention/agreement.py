@@ -14,9 +14,15 @@ from teramind_eval.attention.blocks import ALL_GENES
 from teramind_eval.attention.scores import UNIFORM
 from teramind_eval.attention.study import BEYOND, TRENDS
 from teramind_eval.regions import UNANNOTATED
+from teramind_eval.report.saved import read_table
 
 #: Regions of fewer blocks in either brain are left out.
 _FEWEST_BLOCKS = 3
+
+#: Columns needed of a report's tables.
+_PLACE = ("store", "map", "channel", "region")
+_TREND_COLUMNS = (*_PLACE, "expression", "intercept", "slope", "mean_expression", "n")
+_BEYOND_COLUMNS = (*_PLACE, "control", "mean")
 
 Key = tuple[str, str]
 
@@ -55,7 +61,7 @@ def brain_agreement(
     MissingInputError
         where a folder has no tables of attention.
     InputError
-        where a report has no map of that store in any region.
+        where a report has no map of that store in any region, or one of its tables is damaged.
     """
     mine, theirs = (
         _means(Path(folder), store) for folder, store in zip((first, second), stores, strict=True)
@@ -119,7 +125,7 @@ def _means(folder: Path, store: str) -> dict[Key, dict[str, tuple[float, float]]
     """By map and channel: each region's mean log2 attention, and its mean beyond uniform."""
     levels = {
         (row["map"], row["channel"], row["region"]): row["intercept"] + row["slope"] * row["mean_expression"]
-        for row in _rows(folder / TRENDS)
+        for row in _rows(folder / TRENDS, _TREND_COLUMNS)
         if row["store"] == store
         and row["region"] not in (None, UNANNOTATED)
         and row["expression"] == ALL_GENES
@@ -127,7 +133,7 @@ def _means(folder: Path, store: str) -> dict[Key, dict[str, tuple[float, float]]
         and row["slope"] is not None  # a line of least squares runs through the means
     }
     out: dict[Key, dict[str, tuple[float, float]]] = {}
-    for row in _rows(folder / BEYOND):
+    for row in _rows(folder / BEYOND, _BEYOND_COLUMNS):
         place = row["map"], row["channel"], row["region"]
         if row["store"] == store and row["control"] == UNIFORM and place in levels:
             out.setdefault(place[:2], {})[place[2]] = levels[place], row["mean"]
@@ -141,16 +147,15 @@ def _means(folder: Path, store: str) -> dict[Key, dict[str, tuple[float, float]]
     return out
 
 
-def _rows(path: Path) -> list[Mapping[str, Any]]:
-    import pyarrow.parquet as pq
-
+def _rows(path: Path, columns: Sequence[str]) -> list[Mapping[str, Any]]:
     if not path.is_file():
         raise MissingInputError(
             "report has no table of attention",
             where=path,
             remedy="Make it with `teramind-eval report` from a store with attention maps",
         )
-    return pq.read_table(path).to_pylist()
+    rows: list[Mapping[str, Any]] = read_table(path, columns).to_pylist()
+    return rows
 
 
 def _spearman(pairs: list[tuple[float, float]]) -> float | None:

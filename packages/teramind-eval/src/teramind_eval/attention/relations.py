@@ -16,7 +16,7 @@ from teramind_eval.attention.maps import MapSet, read_expression, read_levels
 from teramind_eval.attention.sample import Sample, block_keys
 from teramind_eval.attention.scatter import Scatter
 from teramind_eval.attention.trends import LEVELS, OCTAVES, density
-from teramind_eval.regions import has_regions, one_label_a_name
+from teramind_eval.regions import has_regions, read_regions
 from teramind_eval.walk import HERE, Walk, walk_sections
 
 if TYPE_CHECKING:
@@ -202,7 +202,7 @@ class _Relate:
             sums = block_sums(read_expression(real, genes, section, band), edge)
             if not sums.any():
                 continue
-            regions = block_majority(_regions(real, section, band), edge) if has_regions(real) else None
+            regions = block_majority(read_regions(real, section, band), edge) if has_regions(real) else None
             for one in gathering:
                 mine = sums[[genes.index(gene) for gene in one.maps.which.genes]]
                 _add_band(one, real, section, _Band(band, edge, mine, regions), self.seed)
@@ -253,10 +253,6 @@ def _mapped(maps: MapSet, real: Part, section: int, band: _Band) -> npt.NDArray[
         y1, x1 = (common.y1 - band.box.y0) // band.edge, (common.x1 - band.box.x0) // band.edge
         inside[y0:y1, x0:x1] = True
     return inside
-
-
-def _regions(real: Part, section: int, band: Box) -> IntArray:
-    return one_label_a_name(real, np.asarray(real.read("regions", section, band), dtype=np.int64))
 
 
 def _bands(brain: Part, edge: int) -> Iterator[Box]:

@@ -7,20 +7,22 @@ import hashlib
 import json
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from teramind_data.errors import InputError
+from teramind_eval.compare.alike import same_truth
 from teramind_eval.compare.axes import AXES, Curve, curves, find_axes
 from teramind_eval.compare.measures import Measure, all_measures, chosen_measures
 from teramind_eval.compare.page import Page, column, render
 from teramind_eval.compare.plots import axis_curves, bars
 from teramind_eval.compare.reports import Report, find_reports, read_report
-from teramind_eval.compare.table import MADE, Group, groups, long_rows, wide_rows
+from teramind_eval.compare.table import DIFFERS, MADE, Group, groups, long_rows, wide_rows
 from teramind_eval.report.lock import claimed
 from teramind_eval.report.output import FIGURES, METRICS, PAGE, TABLE, Kind, state_of, written_whole
 from teramind_eval.report.page import Chart
@@ -103,9 +105,10 @@ def write_comparison(request: Request) -> tuple[Path, bool]:
             everything = groups(reports, measures, controls=True, baseline=request.baseline)
             _write_long(draft / LONG, everything, measures)
             _write_wide(draft / WIDE, everything, measures)
-            told = {"inputs": inputs, "settings": settings, "warnings": _warnings(reports)}
+            warnings = _warnings(reports, laid, shown)
+            told = {"inputs": inputs, "settings": settings, "warnings": warnings}
             (draft / COMPARISON.numbers).write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
-            text = render(_page(request, reports, laid, shown, charts))
+            text = render(_page(request, warnings, laid, shown, charts))
             (draft / COMPARISON.page).write_text(text, encoding="utf-8")
     return page, True
 
@@ -148,7 +151,7 @@ def _charts(laid: Sequence[Group], shown: Sequence[Measure], found: Sequence[Cur
 
 def _page(
     request: Request,
-    reports: Sequence[Report],
+    warnings: Sequence[str],
     laid: Sequence[Group],
     shown: Sequence[Measure],
     charts: Sequence[Chart],
@@ -160,7 +163,7 @@ def _page(
     links = {row.run.label: _link(row.report, request.out) for row in rows if row.report is not None}
     return Page(
         subtitle=f"{runs} over {brains}, as their reports measured them.",
-        warnings=_warnings(reports),
+        warnings=warnings,
         columns=[column(one) for one in shown],
         groups=laid,
         notes=_NOTES,
@@ -176,7 +179,9 @@ def _page(
 
 _NOTES = (
     "Mean ± standard deviation between tiles, patches or nuclei of a brain, as in its report; it is no error of the "
-    "mean. ▲ and ▼: better or worse than the baseline over the same brain. Underlined: the best. "
+    "mean. ▲ and ▼: better or worse than the baseline over the same brain. Underlined: the best. Neither is said of a "
+    "run whose report took the measure otherwise than the baseline's (other tiles, patches, sections or part of the "
+    "canvas, nuclei found otherwise, another truth, other Inception weights): it differs for that alone. "
     "Differences far below the standard deviation may be chance: generate with other seeds to know."
 )
 
@@ -192,7 +197,7 @@ def _link(report: Report, out: Path) -> str:
     return quote(os.path.relpath(report.folder.resolve() / PAGE, out.resolve()))
 
 
-def _warnings(reports: Sequence[Report]) -> list[str]:
+def _warnings(reports: Sequence[Report], laid: Sequence[Group], shown: Sequence[Measure]) -> list[str]:
     found = []
     if len({report.sizes for report in reports}) > 1:
         told = "; ".join(
@@ -211,7 +216,7 @@ def _warnings(reports: Sequence[Report]) -> list[str]:
         if len({report.sections for report in own}) > 1:
             told = "; ".join(f"{one.label}: {', '.join(one.sections)}" for one in own)
             found.append(f"Runs over one brain were measured on different sections: {told}.")
-        if len({report.truth for report in own if report.truth}) > 1:
+        if not all(same_truth(one, other) for one, other in combinations(own, 2)):
             told = ", ".join(one.label for one in own if one.truth)
             found.append(
                 "Runs over one brain were compared with different truths, so their scores against it differ for that "
@@ -225,11 +230,24 @@ def _warnings(reports: Sequence[Report]) -> list[str]:
             )
     if len({report.brain for report in reports}) > 1:
         found.append("Runs lie over different measured brains: compare them within each brain only.")
+    found += _of_real(laid, shown)
     warned: dict[str, list[str]] = {}
     for report in reports:
         for warning in report.warnings:
             warned.setdefault(warning, []).append(report.label)
     return found + [f"{', '.join(labels)}: {warning}" for warning, labels in warned.items()]
+
+
+def _of_real(laid: Sequence[Group], shown: Sequence[Measure]) -> Iterator[str]:
+    """Where reports do not agree on the measured brain itself."""
+    for group in laid:
+        cells = zip(shown, group.real.cells, strict=True)
+        titles = [measure.title for measure, cell in cells if cell.text == DIFFERS]
+        if titles:
+            yield (
+                f"Reports do not agree on the real brain {group.name} itself in {', '.join(titles)}: they took it "
+                "otherwise, or at the seams of their own run. Its row says so, and plots have no dashed line for it."
+            )
 
 
 def _part(inside: tuple[int, int, int, int] | None) -> str:

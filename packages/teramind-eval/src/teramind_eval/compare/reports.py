@@ -11,7 +11,7 @@ from typing import Any
 from teramind_data.errors import InputError, MissingInputError, TeramindError
 from teramind_eval.report.output import METRICS, PAGE
 from teramind_eval.report.provenance import making
-from teramind_eval.report.saved import BRAIN, SavedInput, read_metrics, read_rows
+from teramind_eval.report.saved import BRAIN, SavedInput, SavedTable, read_metrics, read_rows
 from teramind_eval.results import Role, Statistic
 
 Key = tuple[str, str]
@@ -52,7 +52,7 @@ class Report:
         sizes: edges in px of tiles and patches.
         nuclei: what found nuclei, and how, in words; empty where the report does not say.
         inception: SHA-256 of the weights behind FID, sFID and KID; empty without.
-        truth: of each section with a table of true nuclei, how many bytes it has; empty without.
+        truth: table of true nuclei of each section that has one; empty without.
         inside: part of the canvas compared, y0, y1, x0, x1 px; None for all of it.
         warnings: its own.
     """
@@ -67,7 +67,7 @@ class Report:
     sizes: tuple[int, int]
     nuclei: str = ""
     inception: str = ""
-    truth: tuple[tuple[str, int], ...] = ()
+    truth: dict[str, SavedTable] = field(default_factory=dict)
     inside: tuple[int, int, int, int] | None = None
     warnings: tuple[str, ...] = ()
 
@@ -182,7 +182,7 @@ def read_report(label: str, folder: Path) -> Report:
         sizes=(metrics.settings.tile_px, metrics.settings.patch_px),
         nuclei=", ".join(str(value) if key == "segmenter" else f"{key} {value}" for key, value in found_by),
         inception=metrics.inputs.get("inception", SavedInput()).sha256,
-        truth=tuple((name, one.bytes) for name, one in truth.items()),
+        truth=truth,
         inside=metrics.settings.inside,
         warnings=tuple(metrics.warnings),
     )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from teramind_data.errors import InputError
+from teramind_eval.compare.alike import measured_alike
 from teramind_eval.compare.measures import Measure
-from teramind_eval.compare.reports import Report, Run
+from teramind_eval.compare.reports import Key, Report, Run
 from teramind_eval.results import Statistic
 
 Mark = Literal["better", "worse", "equal", ""]
@@ -19,7 +20,10 @@ MADE = ("method", "control", "sampler", "z", "patch", "channels", "steps", "seed
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """A value, how it stands to the baseline's, and whether none of its group is better."""
+    """A value, how it stands to the baseline's, and whether none of its group is better.
+
+    Neither is said where the run's report did not measure it as the baseline's did.
+    """
 
     value: Statistic | None
     text: str
@@ -43,7 +47,7 @@ class Group:
 
     Attributes:
         name: of that brain.
-        real: it, with what can be measured of it alone.
+        real: it, with what can be measured of it alone, where all reports of the group agree.
         baseline: label of the run that the others are told from; None where the group lacks it.
         rows: the runs.
     """
@@ -52,6 +56,10 @@ class Group:
     real: Row
     baseline: str | None
     rows: tuple[Row, ...]
+
+
+#: In the measured brain's row, where the reports of its runs measured other values of it.
+DIFFERS = "differs"
 
 
 def groups(
@@ -86,7 +94,6 @@ def _brain_names(reports: Sequence[Report]) -> dict[str, str]:
 def _group(
     name: str, pairs: Sequence[tuple[Report, Run]], measures: Sequence[Measure], baseline: str | None
 ) -> Group:
-    real = pairs[0][0].real
     wanted = pairs[0][1].label if baseline is None else baseline
     base = next((pair for pair in pairs if pair[1].label == wanted), None)
     columns = [_column(measure, pairs, base) for measure in measures]
@@ -94,15 +101,41 @@ def _group(
         Row(run, report, tuple(column[index] for column in columns))
         for index, (report, run) in enumerate(pairs)
     ]
-    of_real = tuple(_cell(measure, real.values.get(measure.key), "", False) for measure in measures)
-    return Group(name, Row(real, None, of_real), base[1].label if base else None, tuple(rows))
+    real = _real([report for report, _ in pairs], measures)
+    return Group(name, real, base[1].label if base else None, tuple(rows))
+
+
+def _real(reports: Sequence[Report], measures: Sequence[Measure]) -> Row:
+    """The measured brain, with the values on which all of its reports that have them agree."""
+    agreed: dict[Key, Statistic] = {}
+    cells = []
+    for measure in measures:
+        found = [value for one in reports if (value := one.real.values.get(measure.key)) is not None]
+        if all(_equal(one, found[0], measure) for one in found):
+            agreed |= {measure.key: found[0]} if found else {}
+            cells.append(_cell(measure, found[0] if found else None, "", False))
+        else:
+            cells.append(Cell(None, DIFFERS, "", "", False))
+    return Row(replace(reports[0].real, values=agreed), None, tuple(cells))
+
+
+def _equal(one: Statistic, other: Statistic, measure: Measure) -> bool:
+    """Whether two reports mean the same: machines may differ far behind the last digit shown."""
+    if one.mean is None or other.mean is None:
+        return one.mean is other.mean
+    return one.n == other.n and abs(one.mean - other.mean) < 0.5 * 10**-measure.digits
 
 
 def _column(
     measure: Measure, pairs: Sequence[tuple[Report, Run]], base: tuple[Report, Run] | None
 ) -> list[Cell]:
-    # Each run is as near to the real brain as its own report measured that brain.
-    costs = [_cost(measure, run, report.real) for report, run in pairs]
+    # Each run is as near to the real brain as its own report measured that brain. One that was measured otherwise than
+    # the baseline is left out: its number differs for that alone.
+    like = pairs[0][0] if base is None else base[0]
+    costs = [
+        _cost(measure, run, report.real) if measured_alike(like, report, measure.key[0]) else None
+        for report, run in pairs
+    ]
     known = [cost for cost in costs if cost is not None]
     own = None if base is None else _cost(measure, base[1], base[0].real)
     step = 0.5 * 10**-measure.digits

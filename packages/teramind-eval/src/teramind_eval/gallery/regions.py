@@ -12,6 +12,7 @@ import numpy.typing as npt
 from teramind_data.geometry import Box
 from teramind_eval.drawing.marks import COLOURS, Colour, font, line_height
 from teramind_eval.drawing.planes import fitting, read_place
+from teramind_eval.regions import region_name
 from teramind_eval.report.pictures import Picture
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ _OPACITY = 0.42
 
 @dataclass(frozen=True)
 class RegionMap:
-    """Regions of a section at the size of its picture: labels `(y, x)`, 0 outside, and their names."""
+    """Regions of a section at the size of its picture: labels `(y, x)`, 0 outside, and the names of all there are."""
 
     labels: Labels
     names: Mapping[int, str]
@@ -34,7 +35,7 @@ class RegionMap:
     @property
     def present(self) -> tuple[int, ...]:
         """Labels that are there, rising."""
-        return tuple(int(one) for one in np.unique(self.labels) if one)
+        return _present(self.labels)
 
 
 def region_map(brain: Part, section: int, box: Box, size: tuple[int, int]) -> RegionMap:
@@ -44,7 +45,12 @@ def region_map(brain: Part, section: int, box: Box, size: tuple[int, int]) -> Re
     left, top, right, bottom = place.inside
     rows = _centres(top, bottom, size[0], values.shape[0])
     columns = _centres(left, right, size[1], values.shape[1])
-    return RegionMap(values[rows][:, columns], brain.brain.region_names)
+    labels = values[rows][:, columns]
+    return RegionMap(labels, {label: region_name(brain, label) for label in _present(labels)})
+
+
+def _present(labels: Labels) -> tuple[int, ...]:
+    return tuple(int(one) for one in np.unique(labels) if one)
 
 
 def _centres(start: float, stop: float, count: int, most: int) -> npt.NDArray[np.int64]:
@@ -101,4 +107,4 @@ def numbered(picture: Picture, regions: RegionMap, size: int) -> Picture:
 
 def legend(names: Mapping[int, str], present: Sequence[int]) -> list[tuple[str, Colour]]:
     """Lines of the legend: number and name, with the colour."""
-    return [(f"{label}  {names.get(label, 'no name')}", colour_of(label)) for label in present]
+    return [(f"{label}  {names[label]}", colour_of(label)) for label in present]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from teramind_data.geometry import BIN_PX, Box, tiles
-from teramind_eval.regions import has_regions, region_name
+from teramind_eval.regions import has_regions, read_regions, region_name
 from teramind_eval.walk import HERE, Walk, walk_sections
 
 if TYPE_CHECKING:
@@ -99,10 +99,20 @@ class GeneMoments:
 
     def pooled(self) -> GeneMoments:
         """All groups as one, `(1, g)`."""
-        total = self.take(0)
-        for index in range(1, len(self.n)):
+        total = GeneMoments.empty(1, self.mean.shape[1])
+        for index in range(len(self.n)):
             total = total.merge(self.take(index))
         return total
+
+    def placed(self, at: IntArray, groups: int) -> GeneMoments:
+        """Of so many groups: these are those numbered `at`, `(r,)`; the others hold no bin."""
+
+        def put(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+            out = np.zeros((groups, *values.shape[1:]), values.dtype)
+            out[at] = values
+            return out
+
+        return GeneMoments(*map(put, (self.n, self.mean, self.m2, self.transcripts, self.bins)))
 
     def take(self, index: int) -> GeneMoments:
         """One group, `(1, g)`."""
@@ -117,6 +127,41 @@ class GeneMoments:
 
 
 @dataclass(frozen=True)
+class RegionMoments:
+    """Moments by region.
+
+    Attributes:
+        labels: of the regions that any bin is in, rising, `(r,)`.
+        moments: one group each.
+    """
+
+    labels: IntArray
+    moments: GeneMoments
+
+    @classmethod
+    def empty(cls, genes: int) -> RegionMoments:
+        """Of no bin."""
+        return cls(np.zeros(0, dtype=np.int64), GeneMoments.empty(0, genes))
+
+    @classmethod
+    def of(
+        cls, counts: npt.NDArray[np.integer], found: IntArray, inside: npt.NDArray[np.bool_]
+    ) -> RegionMoments:
+        """Of one block: counts `(g, y, x)`, and of each bin the label and whether it counts, `(y, x)`."""
+        labels = np.unique(found[inside])
+        group = np.where(inside, np.searchsorted(labels, found), -1)
+        return cls(labels, GeneMoments.of(counts, group, len(labels)))
+
+    def merge(self, other: RegionMoments) -> RegionMoments:
+        """Both streams together, region by region."""
+        labels = np.union1d(self.labels, other.labels)
+        mine, theirs = (
+            one.moments.placed(np.searchsorted(labels, one.labels), len(labels)) for one in (self, other)
+        )
+        return RegionMoments(labels, mine.merge(theirs))
+
+
+@dataclass(frozen=True)
 class GeneStatistics:
     """Of every gene of a brain.
 
@@ -124,7 +169,7 @@ class GeneStatistics:
         genes: the panel.
         sections: one group a section.
         region_names: of the regions with any bin, in the order of their labels; none where there is no annotation.
-        regions: one group each.
+        regions: one group each; labels of one name are one region.
         brain: one group.
     """
 
@@ -152,33 +197,29 @@ def gene_statistics(real: Part, walk: Walk = HERE) -> GeneStatistics | None:
     if real.panel is None or "expression" not in real.images:
         return None
     genes = tuple(real.panel)
-    labels = sorted({0, *real.brain.region_names}) if has_regions(real) else [0]
-    total = GeneMoments.empty(len(labels), len(genes))
-    sections = []
-    measure = _Measure(real, tuple(labels))
-    for moments in walk_sections(measure, GeneMoments, len(real.sections), "genes", walk):
-        sections.append(moments.pooled())
-        total = total.merge(moments)
-    known = [index for index in range(len(labels)) if total.n[index]] if has_regions(real) else []
+    total, sections = RegionMoments.empty(len(genes)), []
+    for one in walk_sections(_Measure(real), RegionMoments, len(real.sections), "genes", walk):
+        sections.append(one.moments.pooled())
+        total = total.merge(one)
+    regions = total if has_regions(real) else RegionMoments.empty(len(genes))
     return GeneStatistics(
         genes,
         _stacked(sections, len(genes)),
-        tuple(region_name(real, labels[index]) for index in known),
-        _stacked([total.take(index) for index in known], len(genes)),
-        total.pooled(),
+        tuple(region_name(real, label) for label in regions.labels.tolist()),
+        regions.moments,
+        total.moments.pooled(),
     )
 
 
 @dataclass(frozen=True)
 class _Measure:
-    """Moments of a section, one group a region."""
+    """Moments of a section by region; all under label 0 where there is no annotation."""
 
     real: Part
-    labels: tuple[int, ...]
 
-    def __call__(self, section: int) -> GeneMoments:
+    def __call__(self, section: int) -> RegionMoments:
         real = self.real
-        total = GeneMoments.empty(len(self.labels), len(real.panel or ()))
+        total = RegionMoments.empty(len(real.panel or ()))
         for box in _blocks(real.inside):
             if "tissue" in real.brain.labels:
                 mask, known = "tissue", box
@@ -189,11 +230,12 @@ class _Measure:
             total = total.merge(self._block(section, box))
         return total
 
-    def _block(self, section: int, box: Box) -> GeneMoments:
+    def _block(self, section: int, box: Box) -> RegionMoments:
         # A call of its own: its counts are let go before the next ones are read.
         counts = np.asarray(self.real.read("expression", section, box))
-        group = _groups(self.real, section, box, counts, self.labels)
-        return GeneMoments.of(counts, group, len(self.labels))
+        annotated = has_regions(self.real)
+        found = read_regions(self.real, section, box) if annotated else np.zeros(box.shape, dtype=np.int64)
+        return RegionMoments.of(counts, found, _inside(self.real, section, box, counts))
 
 
 def _blocks(inside: Box) -> list[Box]:
@@ -203,24 +245,13 @@ def _blocks(inside: Box) -> list[Box]:
     return [block for block in cut if block is not None]
 
 
-def _groups(
-    real: Part, section: int, box: Box, counts: npt.NDArray[np.integer], labels: Sequence[int]
-) -> IntArray:
-    """Number of the group of each bin `(y, x)`, -1 outside tissue."""
+def _inside(real: Part, section: int, box: Box, counts: npt.NDArray[np.integer]) -> npt.NDArray[np.bool_]:
+    """Which bins are tissue, `(y, x)`."""
     if "tissue" in real.brain.labels:
-        inside = np.asarray(real.read("tissue", section, box)) > 0
-    else:
-        around = _whole_tiles(real, box)
-        counted = counts if around == box else np.asarray(real.read("expression", section, around))
-        inside = _seen_tiles(counted.any(axis=0))[box.shift(-around.y0, -around.x0).slices]
-    group = np.zeros(box.shape, dtype=np.int64)
-    if has_regions(real):
-        # A label without a name counts as unannotated.
-        found = np.asarray(real.read("regions", section, box), dtype=np.int64)
-        group = np.minimum(np.searchsorted(labels, found), len(labels) - 1)
-        group[np.asarray(labels)[group] != found] = 0
-    group[~inside] = -1
-    return group
+        return np.asarray(real.read("tissue", section, box)) > 0
+    around = _whole_tiles(real, box)
+    counted = counts if around == box else np.asarray(real.read("expression", section, around))
+    return _seen_tiles(counted.any(axis=0))[box.shift(-around.y0, -around.x0).slices]
 
 
 def _whole_tiles(real: Part, box: Box) -> Box:

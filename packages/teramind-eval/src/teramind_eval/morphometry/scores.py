@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -44,15 +44,15 @@ def region_scores(
     real: Morphometry | None,
     weights: Weights,
     pixel_size_um: float,
-    names: Mapping[int, str],
+    named: Callable[[int], str],
 ) -> dict[str, dict[str, MeasureScores]]:
-    """`measure_scores` by region, those that the real brain has here; by number where one has no name.
+    """`measure_scores` by region, those that the real brain has here, each by what it is `named`.
 
     Regions of one name are one.
     """
     found: dict[str, tuple[int, ...]] = {}
     for value in (real or own).regions():
-        name = names.get(value, str(value))
+        name = named(value)
         found[name] = (*found.get(name, ()), value)
     return {name: measure_scores(own, real, weights, pixel_size_um, values) for name, values in found.items()}
 

@@ -37,13 +37,14 @@ from teramind_data.store import (
     tidy_store,
 )
 from teramind_data.store.journal import JOURNAL
-from teramind_eval.morphometry.annotation import region_names, regions_of_nuclei
+from teramind_eval.morphometry.annotation import regions_of_nuclei
 from teramind_eval.morphometry.patches import neighbour_distance
 from teramind_eval.morphometry.record import Found, Records
 from teramind_eval.morphometry.segment import Nuclei, blocks_of_nuclei
 from teramind_eval.morphometry.segmenter import DapiSection, Segmenter
 from teramind_eval.pairs import Compared, check_comparable, read_stain, tissue_blocks
 from teramind_eval.part import Part
+from teramind_eval.regions import region_name
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -315,8 +316,8 @@ class _Job:
         nuclei = Nuclei.concatenate(records.nuclei(z, core) for core in self.cores(z))
         place, um = self.part.sections[z], self.part.pixel_size_um
         source = self.atlas or self.part
-        names = {0: "", **region_names(source)}
-        regions = [names.get(value, str(value)) for value in regions_of_nuclei(source, z, nuclei).tolist()]
+        labels = regions_of_nuclei(source, z, nuclei).tolist()
+        regions = [region_name(source, label) if label else "" for label in labels]
         n = len(nuclei)
         columns = {
             "section": np.full(n, place.index, np.int32),

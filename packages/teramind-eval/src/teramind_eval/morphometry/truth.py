@@ -43,7 +43,7 @@ def read_truth(folder: Path, section: str, canvas: tuple[int, int]) -> TruthCell
     MissingInputError
         where there is no `<folder>/<section>/cells.csv`.
     InputError
-        where it lacks one of the columns y, x, radius_px, or holds something that is no number.
+        where it is no table, lacks one of the columns y, x, radius_px, or holds something that is no number.
     """
     path = truth_path(folder, section)
     try:
@@ -65,6 +65,14 @@ def read_truth(folder: Path, section: str, canvas: tuple[int, int]) -> TruthCell
             where=path,
             expected="<truth>/<section name>/cells.csv",
             remedy="Point --truth at the brain's folder in the phantom's truth, or leave it out",
+        ) from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(
+            "cell table cannot be read",
+            where=path,
+            expected="comma-separated values in UTF-8",
+            found=error,
+            remedy="Save it as UTF-8, or write the truth again with `teramind-data phantom`",
         ) from None
     table = np.array(rows, dtype=np.float64).reshape(-1, len(_COLUMNS))
     # Centre of pixel i is i: the canvas reaches from -0.5 to size - 0.5.

@@ -39,10 +39,10 @@ from teramind_eval.report.output import (
     METRICS,
     PAGE,
     TABLE,
-    file_fingerprint,
     fingerprint,
     name_of,
     state_of,
+    table_fingerprint,
     written_whole,
 )
 from teramind_eval.report.provenance import making
@@ -332,7 +332,7 @@ def _inputs(stores: Sequence[Compared], truth: Path | None, inception: WeightsFi
         for one in stores
     }
     if truth is not None:
-        tables = {s.name: file_fingerprint(truth_path(truth, s.name)) for s in stores[0].brain.sections}
+        tables = {s.name: table_fingerprint(truth_path(truth, s.name)) for s in stores[0].brain.sections}
         found["truth"] = {"url": str(truth), "tables": tables}
     if inception is not None:
         found["inception"] = {"sha256": inception.sha256, "published": inception.published}

@@ -18,6 +18,7 @@ from teramind_data.errors import InputError, OutputExistsError, StoreError
 from teramind_data.store import Location, is_url
 from teramind_data.store.journal import JOURNAL
 from teramind_data.store.metadata import read_root
+from teramind_eval.report.differences import differences
 from teramind_eval.results import SCHEMA_VERSION
 
 PAGE, METRICS, TABLE, FIGURES = "report.html", "metrics.json", "metrics.parquet", "figures"
@@ -68,6 +69,12 @@ def file_fingerprint(path: Path) -> dict[str, Any]:
     """Size and modification time of a file."""
     stat = path.stat()
     return {"bytes": stat.st_size, "modified_ns": stat.st_mtime_ns}
+
+
+def table_fingerprint(path: Path) -> dict[str, Any]:
+    """Those, and the hash of what is in it, by which it is known wherever it lies."""
+    with path.open("rb") as file:
+        return {**file_fingerprint(path), "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
 
 
 def name_of(inputs: dict[str, Any], settings: dict[str, Any]) -> str:
@@ -123,6 +130,7 @@ def state_of(
         raise OutputExistsError(
             f"output holds a {kind.noun} of other inputs or settings",
             where=folder,
+            found=differences(earlier, here),
             remedy="Give another --out, or --overwrite to replace it",
         )
     return "other"

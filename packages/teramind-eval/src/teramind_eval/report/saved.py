@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from teramind_data.errors import InputError
 from teramind_eval.report.output import METRICS, TABLE
 from teramind_eval.results import SCHEMA_VERSION
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 #: Columns of `metrics.parquet` that its readers need; a report may have more.
 COLUMNS = ("store", "role", "section", "name", "measure", "stain", "mean", "sd", "n")
@@ -20,6 +24,9 @@ REGION = "region"
 
 #: Value of `section` for the whole brain.
 BRAIN = -1
+
+#: What to do about damaged files of a report: a folder whose numbers cannot be read is not replaced by `--overwrite`.
+_AGAIN = "Remove the report's folder and make it again with `teramind-eval report`"
 
 
 class Loose(BaseModel):
@@ -42,6 +49,13 @@ class SavedTable(Loose):
     """What tells a table of true nuclei from others, wherever it lies."""
 
     bytes: int = 0
+    sha256: str = ""
+
+    def same_as(self, other: SavedTable) -> bool:
+        """Whether both are one table: by content; by size where one is of an earlier version, without a hash."""
+        if self.sha256 and other.sha256:
+            return self.sha256 == other.sha256
+        return self.bytes == other.bytes
 
 
 class SavedInput(Loose):
@@ -90,7 +104,7 @@ def read_metrics(folder: Path) -> SavedMetrics:
     try:
         data = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError("report cannot be read", where=file, found=repr(error)) from None
+        raise InputError("report cannot be read", where=file, found=repr(error), remedy=_AGAIN) from None
     version = data.get("schema_version") if isinstance(data, dict) else None
     if version != SCHEMA_VERSION:
         raise InputError(
@@ -105,7 +119,8 @@ def read_metrics(folder: Path) -> SavedMetrics:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
-        raise InputError("report is damaged", where=file, found=f"{place}: {first['msg']}") from None
+        found = f"{place}: {first['msg']}"
+        raise InputError("report is damaged", where=file, found=found, remedy=_AGAIN) from None
 
 
 def read_rows(folder: Path) -> list[dict[str, Any]]:
@@ -113,24 +128,33 @@ def read_rows(folder: Path) -> list[dict[str, Any]]:
 
     InputError in one line where it has other columns.
     """
-    import pyarrow as pa
     import pyarrow.compute as pc
-    import pyarrow.parquet as pq
 
-    file = folder / TABLE
-    try:
-        table = pq.read_table(file)
-    except (OSError, pa.ArrowException) as error:
-        raise InputError("report's table cannot be read", where=file, found=repr(error)) from None
-    lacking = [name for name in COLUMNS if name not in table.column_names]
-    if lacking:
-        raise InputError(
-            "report's table lacks columns",
-            where=file,
-            expected=", ".join(COLUMNS),
-            found=f"no {', '.join(lacking)}",
-        )
+    table = read_table(folder / TABLE, COLUMNS)
     if REGION in table.column_names:
         table = table.filter(pc.equal(table[REGION], ""))
     rows: list[dict[str, Any]] = table.select(list(COLUMNS)).to_pylist()
     return rows
+
+
+def read_table(file: Path, columns: Sequence[str]) -> pa.Table:
+    """One of a report's parquet files, whole; InputError in one line where it cannot be read or lacks a column."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(file)
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(
+            "report's table cannot be read", where=file, found=repr(error), remedy=_AGAIN
+        ) from None
+    lacking = [name for name in columns if name not in table.column_names]
+    if lacking:
+        raise InputError(
+            "report's table lacks columns",
+            where=file,
+            expected=", ".join(columns),
+            found=f"no {', '.join(lacking)}",
+            remedy=_AGAIN,
+        )
+    return table
