@@ -396,7 +396,7 @@ def test_brains_of_other_canvases_agree_by_region(tmp_path: Path) -> None:
     for i, value in ((0, found.spearman), (1, found.spearman_beyond)):
         expected = spearmanr([a[name][i] for name in shared], [b[name][i] for name in shared]).statistic
         assert value == pytest.approx(expected)
-    with pytest.raises(InputError, match="no attention of that store"):
+    with pytest.raises(InputError, match=r"no attention of that store.*found attention of b.*--stores A,B"):
         brain_agreement(first, second, ("a", "c"))
     with pytest.raises(MissingInputError, match="attention_trends"):
         brain_agreement(tmp_path, second, ("a", "b"))
@@ -446,6 +446,8 @@ def test_the_command_prints_and_writes_how_brains_agree(
     assert lines[-1].startswith("–: fewer than three regions")
     assert run("--out", str(out)) == 2
     assert "--overwrite" in capsys.readouterr().err
+    assert run("--out", str(tmp_path / "a.csv")) == 2
+    assert "expected NAME.parquet" in capsys.readouterr().err
     assert run("--stores", "generated") == 2
     assert "labels of stores are not A,B" in capsys.readouterr().err
     assert list(agreement_lines([BrainAgreement("m", "window", 4, 0.8, -0.25)])) == [

@@ -99,12 +99,12 @@ def test_appended_images_follow_the_same_rules(own_brain: Brain, truth: Any) -> 
         )
 
     add(1)
-    with pytest.raises(OutputExistsError, match="image exists: .*images/maps"):
+    with pytest.raises(OutputExistsError, match=r"image exists: .*images/maps.*Pass --overwrite"):
         add(2)
     assert (open_brain(own_brain.url).image("maps")[:] == 1).all()
     add(2, overwrite=True)
     assert (open_brain(own_brain.url).image("maps")[:] == 2).all()
-    with pytest.raises(OutputExistsError, match="image exists: .*images/expression"):
+    with pytest.raises(OutputExistsError, match=r"image exists: .*images/expression\. Choose another name"):
         add(3, "expression", overwrite=True)
     with pytest.raises(OutputExistsError, match="image exists"):
         add(3, "tissue", overwrite=True)

@@ -146,11 +146,12 @@ def _make_room(location: Location, images: tuple[ImageSpec, ...], overwrite: boo
     names = {image.name for image in old.images.values()}
     for image in images:
         if image.name in names:
-            if image.path not in old.images or not overwrite or image.name in ("morphology", "expression"):
+            replaceable = image.path in old.images and image.name not in ("morphology", "expression")
+            if not (replaceable and overwrite):
                 raise OutputExistsError(
-                    "image exists",
+                    "labels exist" if image.path.startswith("labels/") else "image exists",
                     f"{location}/{image.path}",
-                    remedy="Choose another name, or pass --overwrite",
+                    remedy="Pass --overwrite to replace it" if replaceable else "Choose another name",
                 )
         elif location.exists(f"{image.path}/zarr.json") and image.path not in _unlisted(
             location, old.images.values()

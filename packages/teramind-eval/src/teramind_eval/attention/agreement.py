@@ -106,6 +106,8 @@ def write_agreement(path: Path, found: Sequence[BrainAgreement], *, overwrite: b
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    if path.suffix != ".parquet":
+        raise InputError("numbers are written as parquet", where="--out", expected="NAME.parquet", found=path)
     if path.exists() and not overwrite:
         raise OutputExistsError("file exists", path, remedy="Give another --out, or pass --overwrite")
     if not path.parent.is_dir():
@@ -123,9 +125,10 @@ def write_agreement(path: Path, found: Sequence[BrainAgreement], *, overwrite: b
 
 def _means(folder: Path, store: str) -> dict[Key, dict[str, tuple[float, float]]]:
     """By map and channel: each region's mean log2 attention, and its mean beyond uniform."""
+    trends = _rows(folder / TRENDS, _TREND_COLUMNS)
     levels = {
         (row["map"], row["channel"], row["region"]): row["intercept"] + row["slope"] * row["mean_expression"]
-        for row in _rows(folder / TRENDS, _TREND_COLUMNS)
+        for row in trends
         if row["store"] == store
         and row["region"] not in (None, UNANNOTATED)
         and row["expression"] == ALL_GENES
@@ -142,7 +145,8 @@ def _means(folder: Path, store: str) -> dict[Key, dict[str, tuple[float, float]]
             "report has no attention of that store by region",
             where=folder,
             expected=f"regions of {store!r} with at least {_FEWEST_BLOCKS} blocks",
-            remedy="Give the label it has in that report, and an atlas with regions",
+            found=f"attention of {', '.join(sorted({row['store'] for row in trends})) or 'no store'}",
+            remedy="Name the store of each report with --stores A,B; its atlas needs regions",
         )
     return out
 
