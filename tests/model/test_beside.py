@@ -21,7 +21,7 @@ from tests.model.tiny import tiny_atlas, tiny_source
 
 @pytest.fixture(scope="module")
 def atlas(tmp_path_factory: pytest.TempPathFactory) -> Brain:
-    return tiny_atlas(tmp_path_factory.mktemp("atlas") / "atlas.zarr", (64, 32), 3)
+    return tiny_atlas(tmp_path_factory.mktemp("atlas") / "atlas.zarr", (64, 96), 3)
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from teramind_data.errors import InputError
 from teramind_model import gene_gene_attention, sample_canvas, training_loss
-from teramind_model.diffusion.steps import ddim_steps
 from teramind_model.importer import convert, infer_config
 from teramind_model.network import TeraMind
 from teramind_model.published_file import read_published
@@ -75,17 +74,6 @@ def test_attention_refuses_counts_of_another_network(model: TeraMind) -> None:
 
 @pytest.mark.parametrize("model", [True], indirect=True, ids=["folded"])
 def test_canvas(model: TeraMind, figures: dict[str, Tensor]) -> None:
-    """The first step and the last seven, from the published states: what lies between is the same lines of code."""
-    counts, steps = figures["gen_counts"], ddim_steps(15)
-    first = sample_canvas(model, counts, figures["gen_x_T"], steps=steps[:1])
-    assert furthest(first, figures["gen_x_1"]) <= 1e-4
-    last = sample_canvas(model, counts, figures["gen_x_8"], steps=steps[8:])
-    assert furthest(last, figures["gen_x_0"]) <= 1e-3
-
-
-@pytest.mark.soak
-@pytest.mark.parametrize("model", [True], indirect=True, ids=["folded"])
-def test_canvas_from_noise_to_the_end(model: TeraMind, figures: dict[str, Tensor]) -> None:
     seen: dict[int, Tensor] = {}
     last = sample_canvas(
         model,

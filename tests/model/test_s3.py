@@ -26,8 +26,8 @@ def generated(atlas: Brain, out: str) -> Brain:
 
 @pytest.mark.filterwarnings("ignore")
 def test_generated_on_s3_as_locally(bucket: str, tmp_path: Path) -> None:
-    local = generated(tiny_atlas(tmp_path / "atlas.zarr", sections=2), str(tmp_path / "out.zarr"))
-    atlas = tiny_atlas(f"{bucket}/atlas.zarr", sections=2)  # type: ignore[arg-type]
+    local = generated(tiny_atlas(tmp_path / "atlas.zarr"), str(tmp_path / "out.zarr"))
+    atlas = tiny_atlas(f"{bucket}/atlas.zarr")  # type: ignore[arg-type]
     out = f"{bucket}/out.zarr"
     remote = generated(atlas, out)
     assert store_state(out) == "complete"
@@ -45,7 +45,7 @@ def test_parts_on_s3(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     from teramind_model.generate import run
 
     monkeypatch.setattr(run, "_GLANCE_S", 0.05)
-    atlas = tiny_atlas(tmp_path / "atlas.zarr", canvas=(64, 64), sections=3)
+    atlas = tiny_atlas(tmp_path / "atlas.zarr", sections=3)
     source = tiny_source()  # once: it is drawn from a random generator that threads share
     out = f"{bucket}/parts.zarr"
 
@@ -140,7 +140,7 @@ def test_a_run_that_lost_its_lease_stops(
         raise OutputExistsError("lost", where=self.output)
 
     # One process is not asked for a network that only this one has.
-    atlas, source = tiny_atlas(tmp_path / "atlas.zarr", canvas=(32, 96)), tiny_source()
+    atlas, source = tiny_atlas(tmp_path / "atlas.zarr"), tiny_source()
     out = f"{bucket}/{uuid.uuid4().hex}.zarr"
     network = str(checkpoint(tmp_path / "run", source))
     config = GenerateConfig(atlas.url, network, out, steps=2, run=run, hands=hands)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,6 @@ import tifffile
 from teramind_data.panel import Panel
 from teramind_data.phantom import PhantomConfig, write_phantom
 from teramind_data.store import BrainSpec, Section, create_brain
-from tests.data.damage.input_tools import SPLINE
 from tests.data.imports.conftest import CELLS, SECTIONS, core_of, make_world, stem_of, write_zip, zarr_members
 
 OUT = "out.zarr"
@@ -47,14 +45,6 @@ def raw_brain(root: Path) -> None:
     (root / "aliases.csv").write_text("alias,gene\nVglut1,Slc17a7\n")
 
 
-def plain_brain(root: Path) -> None:
-    """The same without the spline, which takes most of an ingest's time."""
-    raw_brain(root)
-    whole = json.loads((root / SPLINE).read_text())
-    straight = {f"realTransform_{i}": whole[f"realTransform_{2 * i}"] for i in (0, 1)}
-    (root / SPLINE).write_text(json.dumps({"type": whole["type"], "size": 2, **straight}))
-
-
 def generated_tiles(root: Path) -> None:
     """The authors' generated tiles."""
     folder = root / "tiles"
@@ -86,11 +76,9 @@ def images(root: Path) -> None:
     (root / "images.csv").write_text("\n".join(rows) + "\n")
 
 
-_INGEST = ("ingest", "{}/raw", f"{{}}/{OUT}")
 _IMPORT_IMAGES = ("--like", "{}/like.zarr", "--method", "x")
 SCENES = {
-    "ingest": Scene(plain_brain, _INGEST),
-    "ingest, a spline": Scene(raw_brain, _INGEST),
+    "ingest": Scene(raw_brain, ("ingest", "{}/raw", f"{{}}/{OUT}")),
     "tiles": Scene(
         make_world, ("import-tiles", "{}/gene", "{}/img", f"{{}}/{OUT}", "--panel", "{}/panel.csv")
     ),

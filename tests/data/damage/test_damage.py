@@ -46,7 +46,7 @@ INPUTS: list[tuple[str, InputDamage]] = [
         ("ingest", inputs_raw.DAMAGES),
         ("ingest", inputs_transcripts.DAMAGES),
         ("ingest", inputs_images.DAMAGES),
-        ("ingest, a spline", inputs_registration.DAMAGES),
+        ("ingest", inputs_registration.DAMAGES),
         ("ingest", inputs_manifest.DAMAGES),
         ("ingest", inputs_panels.DAMAGES),
         ("tiles", inputs_tiles.DAMAGES),
