@@ -107,16 +107,16 @@ def test_nuclei_are_outlined_in_views_that_are_segmented_at_once(
     edges = [view.box.width for view in views]
     assert edges == [256, 128, 64]
     stores = [Compared("real", "real", real)]
-    assert "region, 128 by 128 pixels" in stain_panels(stores, views, Watershed())[-1].pictures[0].alt
+    assert "region, 128 by 128 pixels" in stain_panels(stores, views, Watershed())[0][-1].pictures[0].alt
     monkeypatch.setattr(pictures, "_OUTLINED_PX", 127)
     assert pictures.outlined_views(views) == [views[2]]
-    assert "nuclei, 64 by 64 pixels" in stain_panels(stores, views, Watershed())[-1].pictures[0].alt
+    assert "nuclei, 64 by 64 pixels" in stain_panels(stores, views, Watershed())[0][-1].pictures[0].alt
 
 
 def test_a_stain_may_be_called_what_no_file_is(tmp_path: Path) -> None:
     drawn = [draw_section(seed) for seed in (11, 12)]
     part = Part(open_brain(str(write_real(tmp_path / "C.zarr", drawn, stains=("DAPI", "Poly/T")))))
-    panels = stain_panels([Compared("real", "real", part)], choose_places(part, 0, 1)[0], Watershed())
+    panels, _ = stain_panels([Compared("real", "real", part)], choose_places(part, 0, 1)[0], Watershed())
     names = [picture.name for panel in panels for picture in panel.pictures]
     assert names == ["stain1_dapi_real.png", "stain2_poly_t_real.png", "nuclei_real.png"]
 
