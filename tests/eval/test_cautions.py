@@ -112,6 +112,7 @@ def test_a_truth_that_is_not_the_real_brains_is_warned_about() -> None:
     assert "no nuclei where 1,200 were found in its own images" in found
 
 
+@pytest.mark.usefixtures("small")
 def test_a_report_with_another_brains_truth_says_so(stores: Stores, tmp_path: Path) -> None:
     for name, own in (("s0", "s1"), ("s1", "s0")):
         (tmp_path / "truth" / name).mkdir(parents=True)
