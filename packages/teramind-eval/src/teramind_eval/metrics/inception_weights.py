@@ -90,7 +90,9 @@ def find_weights(given: str, accept_sha256: str | None = None) -> WeightsFile:
         path = Path(given)
     if not path.is_file():
         raise MissingInputError(
-            "Inception weights are a file, this is a folder" if path.is_dir() else "no Inception weights", where=path, remedy=f"Nothing is fetched unasked; {_fetch(PUBLISHED[0])}"
+            "Inception weights are a file, this is a folder" if path.is_dir() else "no Inception weights",
+            where=path,
+            remedy=f"Nothing is fetched unasked; {_fetch(PUBLISHED[0])}",
         )
     found = _sha256(path)
     if found == accept_sha256 or any(found == one.sha256 for one in PUBLISHED):

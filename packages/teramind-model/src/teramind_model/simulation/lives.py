@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import random
 import re
@@ -101,14 +102,20 @@ def moments(total: int, restarts: int, seed: int) -> list[Moment]:
 
 
 def _moment(shards: int, part: float) -> Moment:
-    began, at = time.monotonic(), 0.0
+    before: int | None = None
+    first: tuple[float, int] | None = None
+    at = math.inf
 
     def reached(done: int) -> bool:
-        nonlocal began, at
+        nonlocal before, first, at
         now = time.monotonic()
-        if not at and done >= shards:
-            at = now + part * (now - began) / done
-        return bool(at) and now >= at
+        before = done if before is None else before
+        if first is None and done > before:  # the time that the process took to start is no shard's
+            first = now, done
+        if math.isinf(at) and done >= shards:
+            made = 0 if first is None else done - first[1]
+            at = now + (part * (now - first[0]) / made if first is not None and made else 0)
+        return now >= at
 
     return reached
 
