@@ -12,7 +12,8 @@ from teramind_eval.regions import in_words
 from teramind_eval.report.page import Chart
 from teramind_eval.report.plots import REGIONS_DRAWN, Plot, Scheme, draw, looks
 from teramind_eval.report.tables import shown_groupings
-from teramind_eval.results import TOGETHER, StoreResult
+from teramind_eval.report.trend_plots import Dots, region_dots
+from teramind_eval.results import TOGETHER, Statistic, StoreResult
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -66,38 +67,19 @@ def _regions(stores: Sequence[StoreResult]) -> list[tuple[str, int]]:
 
 def _region_plot(stores: Sequence[StoreResult], regions: Sequence[tuple[str, int]]) -> Plot:
     shown = [one for one in stores if one.brain.regions]
+    panels = []
+    for measure, title in (("psnr_db", "PSNR (dB)"), ("ssim", "SSIM")):
+        columns = {one.label: [_value(one, name, measure) for name, _ in regions] for one in shown}
+        means = {label: np.array([v.mean for v in values], float) for label, values in columns.items()}
+        spreads = {label: np.array([v.sd for v in values], float) for label, values in columns.items()}
+        panels.append(Dots(title, means, spreads))
+    names = [f"{in_words(name)} ({n:,})" for name, n in regions]
+    return region_dots(names, panels, {one.label: one.label for one in shown}, stores)
 
-    def paint(figure: Figure, scheme: Scheme) -> None:
-        style = looks(stores, scheme)
-        rows = np.arange(len(regions))[::-1]
-        grid = figure.subplots(1, 2, sharey=True)
-        for axes, (measure, title) in zip(grid, (("psnr_db", "PSNR (dB)"), ("ssim", "SSIM")), strict=True):
-            for index, store in enumerate(shown):
-                look = style[store.label]
-                values = [
-                    getattr(store.brain.regions[name][TOGETHER], measure)
-                    if name in store.brain.regions
-                    else None
-                    for name, _ in regions
-                ]
-                mean = [np.nan if v is None or v.mean is None else v.mean for v in values]
-                spread = [0.0 if v is None or v.sd is None else v.sd for v in values]
-                shift = (index - (len(shown) - 1) / 2) * 0.6 / max(1, len(shown))
-                axes.errorbar(
-                    mean,
-                    rows - shift,
-                    xerr=spread,
-                    fmt=look.marker,
-                    color=look.colour,
-                    markersize=4.5,
-                    elinewidth=1,
-                    label=look.label,
-                )
-            axes.set_xlabel(title)
-        grid[0].set_yticks(rows, [f"{in_words(name)} ({n:,})" for name, n in regions])
-        figure.legend(*grid[0].get_legend_handles_labels(), loc="outside upper left", ncols=4)
 
-    return draw((9.2, 1.4 + 0.34 * len(regions)), paint)
+def _value(store: StoreResult, region: str, measure: str) -> Statistic:
+    scores = store.brain.regions.get(region)
+    return Statistic(None, None, 0) if scores is None else getattr(scores[TOGETHER], measure)
 
 
 def _distance_plot(
